@@ -1,0 +1,112 @@
+"""Files that are either the old one or the new one, never half of each.
+
+A file is written beside its destination, flushed to the disk, and renamed over it; then the folder is
+flushed, so that the rename itself survives a power cut. Whatever goes wrong on the way, the previous
+file is untouched and the temporary one is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from epigram.errors import StorageError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "wb") -> Iterator[IO[Any]]:
+    """A file to write to that takes ``path``'s place when the block ends well.
+
+    Args:
+        path: where the file shall be; its folder is made if need be.
+        mode: ``"wb"`` for bytes, ``"w"`` for UTF-8 text with Unix line ends.
+
+    Raises:
+        StorageError: the disk is full, or refuses in another way. The previous file is untouched.
+            Any other exception of the block passes through, and nothing is replaced either.
+    """
+    destination = Path(path)
+    temporary: Path | None = None
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{destination.name}.", suffix=".tmp", dir=destination.parent
+        )
+        temporary = Path(name)
+        text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+        with os.fdopen(handle, mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(_mode_of(destination))
+        temporary.replace(destination)
+        temporary = None
+        flush_folder(destination.parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            error.errno,
+            f"could not write {destination}: {error.strerror or error}; "
+            "what was there before is untouched. Free some space, or choose another folder",
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
+    """Put ``data`` where ``path`` says, whole or not at all.
+
+    Raises:
+        StorageError: see :func:`replacing`.
+    """
+    with replacing(path, "wb") as file:
+        file.write(data)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Put ``text`` (UTF-8) where ``path`` says, whole or not at all.
+
+    Raises:
+        StorageError: see :func:`replacing`.
+    """
+    with replacing(path, "w") as file:
+        file.write(text)
+
+
+def write_json(path: str | os.PathLike[str], obj: object) -> None:
+    """Put ``obj`` where ``path`` says as indented JSON in the order of its keys.
+
+    Raises:
+        StorageError: see :func:`replacing`.
+        TypeError: ``obj`` holds something JSON has no word for; nothing is written.
+        ValueError: ``obj`` holds a NaN or an infinity; nothing is written.
+    """
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def flush_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the names in ``folder`` durable; silently nothing where folders cannot be flushed."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _mode_of(destination: Path) -> int:
+    """The permissions of the file to be replaced, or what a new file would get."""
+    with contextlib.suppress(OSError):
+        return destination.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -1,0 +1,158 @@
+"""One operation of the graph, as a rule sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import torch
+
+from epigram.structure.labels import OPAQUE, Cause, LabelSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+    from torch.fx import Node
+
+    from epigram.records import Role
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter or buffer of the model, not yet used: its name and shape."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+Value: TypeAlias = "Tensor | Weight | list[Any] | None"
+"""What a node holds while the graph runs on labels: labels, a weight, several of them, or nothing."""
+
+Rule: TypeAlias = "Callable[[Call], Value]"
+
+
+class Engine(Protocol):
+    """What a rule may ask of the propagation that runs it."""
+
+    space: LabelSpace
+
+    def value(self, node: Node) -> Value: ...
+    def stream(self, node: Node) -> Tensor | None: ...
+    def constant(self, node: Node) -> Tensor | None: ...
+    def record(self, call: Call, weight: Weight, axis: int, labels: Tensor, role: Role) -> None: ...
+
+
+class Call:
+    """An operation with its arguments by name (as in the operator's schema)."""
+
+    def __init__(self, engine: Engine, node: Node) -> None:
+        self.engine, self.space, self.node = engine, engine.space, node
+        target = node.target
+        assert isinstance(target, torch._ops.OpOverload)
+        self.target = target
+        self.overload = target._overloadname
+        self.name = operation_name(node)
+        self.arguments: dict[str, Any] = {}
+        for position, argument in enumerate(target._schema.arguments):
+            if position < len(node.args):
+                self.arguments[argument.name] = node.args[position]
+            elif argument.name in node.kwargs:
+                self.arguments[argument.name] = node.kwargs[argument.name]
+            elif argument.has_default_value():
+                self.arguments[argument.name] = argument.default_value
+
+    def get(self, argument: str, default: Any = None) -> Any:
+        """The raw argument; ``default`` where the operation has no such argument or got None."""
+        value = self.arguments.get(argument)
+        return default if value is None else value
+
+    @property
+    def subject(self) -> Tensor:
+        """The labels of the first tensor argument."""
+        labels = self.engine.stream(self.node.all_input_nodes[0])
+        assert labels is not None
+        return labels
+
+    def weight(self, argument: str) -> Weight | None:
+        """The model's own tensor given for ``argument``, if it is one."""
+        node = self.arguments.get(argument)
+        if not isinstance(node, torch.fx.Node):
+            return None
+        value = self.engine.value(node)
+        return value if isinstance(value, Weight) else None
+
+    def streams(self) -> list[Tensor]:
+        """The labels of all tensor arguments, in order."""
+        found = (self.engine.stream(node) for node in self.node.all_input_nodes)
+        return [labels for labels in found if labels is not None]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the (first) result."""
+        value = self.node.meta["val"]
+        return tuple((value[0] if isinstance(value, tuple | list) else value).shape)
+
+    def results(self, labels: Tensor) -> Value:
+        """``labels`` for every result tensor of that shape, opaque labels for the others."""
+        value = self.node.meta.get("val")
+        if not isinstance(value, tuple | list):
+            return labels
+        return [_fitting(v, labels) for v in value]
+
+    def opaque(self) -> Value:
+        """Labels that always stay, in the shape(s) of the result(s)."""
+        value = self.node.meta.get("val")
+        if isinstance(value, tuple | list):
+            return [opaque_like(v) for v in value]
+        return opaque_like(value)
+
+    def cause(self, reason: str) -> Cause:
+        """This operation as a cause; ``reason`` continues the sentence "it stays whole because"."""
+        return Cause(self.name, self.where, reason)
+
+    @property
+    def where(self) -> str:
+        """The qualified name of the module this ran in; "forward" for the model's own."""
+        return module_of(self.node) or "forward"
+
+    def record(self, argument: str, axis: int, labels: Tensor, role: Role) -> None:
+        """Say what the labels along one axis of a weight are; a derived tensor is pinned."""
+        node = self.arguments.get(argument)
+        if not isinstance(node, torch.fx.Node):
+            return
+        value = self.engine.value(node)
+        if isinstance(value, Weight):
+            self.engine.record(self, value, axis, labels, role)
+            return
+        cause = self.cause(f"its {argument} is computed in forward, not a tensor of the model")
+        self.space.pin(labels, cause)
+        derived = self.engine.stream(node)
+        if derived is not None:
+            self.space.pin(derived, cause)
+
+
+def operation_name(node: Node) -> str:
+    """The operator's name without overload and in-place mark: ``relu_.default`` -> ``relu``."""
+    packet = getattr(node.target, "overloadpacket", None)
+    name = str(getattr(packet if packet is not None else node.target, "__name__", node.target))
+    return name if name.startswith("_") or not name.endswith("_") else name[:-1]
+
+
+def module_of(node: Node) -> str:
+    """The qualified name of the innermost module a node was traced in; "" for the model itself."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
+def opaque_like(value: Any) -> Tensor | None:
+    """Opaque labels in the shape of a traced value; None for what is no tensor."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    return torch.tensor(OPAQUE).expand(tuple(value.shape))
+
+
+def _fitting(value: Any, labels: Tensor) -> Tensor | None:
+    if isinstance(value, torch.Tensor) and tuple(value.shape) == tuple(labels.shape):
+        return labels
+    return opaque_like(value)

@@ -1,0 +1,118 @@
+"""Making modules agree with the tensors they hold: the attributes that repeat a tensor's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from epigram.errors import ConfigError
+from epigram.structure.trace import first_names, named_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def resize_to_shapes_(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Give a model's tensors these shapes, filled with zeros where the shape changes, in place.
+
+    Used before a smaller network's values are loaded into the original class.
+
+    Args:
+        model: A fresh instance of the original class.
+        shapes: Tensor name (as in ``state_dict``) -> shape; absent tensors stay as they are.
+
+    Raises:
+        ConfigError: an unknown tensor, a shape that is larger than the original or has another
+            number of axes, or shapes that contradict each other within a module.
+    """
+    tensors, first = named_tensors(model), first_names(model)
+    wanted: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise ConfigError(f"resize: the model has no tensor {name!r}; it has {sorted(tensors)}")
+        have, want = tuple(tensors[name].shape), tuple(int(size) for size in shape)
+        if len(have) != len(want) or any(w > h or w < 0 for w, h in zip(want, have, strict=True)):
+            raise ConfigError(
+                f"resize {name!r}: got shape {want}, expected at most the original's {have}"
+            )
+        if wanted.setdefault(first[name], want) != want:
+            raise ConfigError(
+                f"resize {name!r}: got shape {want}, but the tied {first[name]!r} "
+                f"has {wanted[first[name]]}"
+            )
+    changed = []
+    for name, want in wanted.items():
+        tensor = tensors[name]
+        if tuple(tensor.shape) != want:
+            tensor.data = tensor.data.new_zeros(want)
+            tensor.grad = None
+            changed.append(tensor)
+    fit_modules_(model, changed)
+
+
+def fit_modules_(model: nn.Module, changed: list[Tensor]) -> None:
+    """Correct the attributes of all modules that own one of the tensors in ``changed``.
+
+    Raises:
+        ConfigError: a module's tensors contradict each other.
+    """
+    identities = {id(tensor) for tensor in changed}
+    for name, module in model.named_modules():
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if any(id(tensor) in identities for tensor in own):
+            _fit(module, name)
+
+
+def _fit(module: nn.Module, name: str) -> None:
+    weight = getattr(module, "weight", None)
+    if isinstance(module, _NormBase):
+        _fit_batch_norm(module, name)
+    elif not isinstance(weight, torch.Tensor):
+        return
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+        _agree(name, module.bias, module.out_features)
+    elif isinstance(module, _ConvNd):
+        _fit_convolution(module, weight)
+        _agree(name, module.bias, module.out_channels)
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = weight.shape
+    elif isinstance(module, nn.GroupNorm):
+        per_channel = module.num_groups == module.num_channels
+        module.num_channels = weight.shape[0]
+        module.num_groups = weight.shape[0] if per_channel else module.num_groups
+        _agree(name, module.bias, module.num_channels)
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(weight.shape)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = weight.shape[0]
+
+
+def _fit_convolution(module: _ConvNd, weight: Tensor) -> None:
+    transposed = isinstance(module, _ConvTransposeNd)
+    depthwise = module.groups == module.in_channels and module.groups > 1
+    if depthwise:
+        multiplier = module.out_channels // module.groups
+        module.groups = weight.shape[0] if transposed else weight.shape[0] // multiplier
+    if transposed:
+        module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
+    else:
+        module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+
+
+def _fit_batch_norm(module: _NormBase, name: str) -> None:
+    per_channel = [module.weight, module.bias, module.running_mean, module.running_var]
+    sizes = {tensor.shape[0] for tensor in per_channel if tensor is not None}
+    if len(sizes) > 1:
+        raise ConfigError(f"{name}: its tensors have {sorted(sizes)} channels, expected one number")
+    module.num_features = sizes.pop()
+
+
+def _agree(name: str, bias: Tensor | None, size: int) -> None:
+    if bias is not None and bias.shape[0] != size:
+        raise ConfigError(f"{name}: the bias has {bias.shape[0]} entries, expected {size}")

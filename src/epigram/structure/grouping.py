@@ -1,0 +1,154 @@
+"""From classes of labels to the records of a structure: groups, position axes, what stays whole."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from epigram.records import Group, LeftWhole, Member, PositionAxis, Structure
+from epigram.structure.labels import INPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from epigram.records import IntArray
+    from epigram.structure.labels import Cause
+    from epigram.structure.propagate import Propagation, Use
+
+
+@dataclass(frozen=True)
+class SizedStructure(Structure):
+    """A structure that also knows the shapes of the model's tensors, ``name -> shape``.
+
+    An axis may hold more than the units of groups (columns that read something pinned beside them),
+    so its size cannot be told from the groups alone.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def describe(propagation: Propagation, shapes: Mapping[str, tuple[int, ...]]) -> SizedStructure:
+    """The structure that the labels of a finished propagation amount to."""
+    pins = propagation.space.pins()
+    axes = [_Axis(use, propagation.space.roots(use.labels), pins) for use in propagation.uses]
+    groups, unread = _groups(axes)
+    left = _left_whole(axes, pins) + [
+        LeftWhole(name, "linear", "no layer reads its units, so nothing says whether they matter")
+        for name in unread
+    ]
+    return SizedStructure(tuple(groups), tuple(_positions(axes, groups)), tuple(left), shapes)
+
+
+class _Axis:
+    """One use of a tensor axis with the class of each index (``free``: those that may go)."""
+
+    def __init__(self, use: Use, roots: IntArray, pins: Mapping[int, Cause]) -> None:
+        self.use, self.roots = use, roots
+        self.order = np.argsort(roots, kind="stable")
+        self.classes, self.starts, self.counts = np.unique(
+            roots[self.order], return_index=True, return_counts=True
+        )
+        self.free = np.array([c not in pins for c in self.classes.tolist()], dtype=bool)
+
+    def index(self, classes: IntArray) -> IntArray:
+        """The indices of each class along this axis; shape ``[classes, k]``."""
+        at = np.searchsorted(self.classes, classes)
+        starts, count = self.starts[at], int(self.counts[at[0]])
+        return self.order[starts[:, None] + np.arange(count)].astype(np.int64)
+
+
+def _groups(axes: list[_Axis]) -> tuple[list[Group], list[str]]:
+    """Classes that live on the same axes with the same counts are the units of one group."""
+    signatures: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for position, axis in enumerate(axes):
+        for label, count in zip(axis.classes[axis.free], axis.counts[axis.free], strict=True):
+            signatures[int(label)].append((position, int(count)))
+    alike: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
+    for label, signature in signatures.items():
+        alike[tuple(signature)].append(label)
+    found: list[tuple[int, Group]] = []
+    unread: list[str] = []
+    for signature, labels in alike.items():
+        roles = {axes[position].use.role for position, _ in signature}
+        if "produces" not in roles:
+            continue
+        first = next(p for p, _ in signature if axes[p].use.role == "produces")
+        name = module_name(axes[first].use.tensor)
+        if "reads" not in roles:
+            unread.append(name)
+            continue
+        found.append((first, _group(name, axes, signature, labels, first)))
+    found.sort(key=lambda pair: pair[0])
+    return _distinct([group for _, group in found]), list(dict.fromkeys(unread))
+
+
+def _group(
+    name: str, axes: list[_Axis], signature: tuple[tuple[int, int], ...], labels: list[int], by: int
+) -> Group:
+    classes = np.array(sorted(labels), dtype=np.int64)
+    classes = classes[np.argsort(axes[by].index(classes)[:, 0], kind="stable")]
+    members = tuple(
+        Member(
+            axes[position].use.tensor,
+            axes[position].use.axis,
+            axes[position].use.role,
+            axes[position].index(classes),
+        )
+        for position, _ in signature
+    )
+    return Group(name, len(classes), members)
+
+
+def _distinct(groups: list[Group]) -> list[Group]:
+    """A layer whose units fall into several groups gives the later ones a number: ``conv:2``."""
+    taken: dict[str, int] = defaultdict(int)
+    named = []
+    for group in groups:
+        taken[group.name] += 1
+        count = taken[group.name]
+        named.append(
+            group if count == 1 else Group(f"{group.name}:{count}", group.units, group.members)
+        )
+    return named
+
+
+def _positions(axes: list[_Axis], groups: list[Group]) -> list[PositionAxis]:
+    found = []
+    for axis in axes:
+        use = axis.use
+        if use.role != "reads" or use.operation != "linear":
+            continue
+        name, size = module_name(use.tensor), len(axis.roots)
+        if bool((axis.roots == INPUT).all()):
+            found.append(PositionAxis(name, use.tensor, use.axis, size, None, None))
+            continue
+        for group in groups:
+            for member in group.members:
+                same = (member.tensor, member.axis, member.role) == (use.tensor, use.axis, "reads")
+                if same and member.index.size == size and member.index.shape[1] > 1:
+                    index = np.empty(size, dtype=np.int64)
+                    index[member.index] = np.arange(group.units)[:, None]
+                    found.append(PositionAxis(name, use.tensor, use.axis, size, group.name, index))
+    return found
+
+
+def _left_whole(axes: list[_Axis], pins: Mapping[int, Cause]) -> list[LeftWhole]:
+    """Layers some of whose units are pinned by something else than being the network's output."""
+    found: dict[str, LeftWhole] = {}
+    for axis in axes:
+        if axis.use.role != "produces":
+            continue
+        name = module_name(axis.use.tensor)
+        for label in axis.classes[~axis.free].tolist():
+            cause = pins[label]
+            if not cause.natural and name not in found:
+                found[name] = LeftWhole(name, cause.operation, f"{cause.reason} (in {cause.where})")
+    return list(found.values())
+
+
+def module_name(tensor: str) -> str:
+    """The module a tensor belongs to; the tensor's own name where that is the model itself."""
+    return tensor.rpartition(".")[0] or tensor

@@ -1,0 +1,151 @@
+"""Labels and their classes: a vectorised union-find over the elements of activations.
+
+Every element of an activation carries an integer label. Elements whose labels end in one class can
+only be removed together. Two labels are special and are never merged with others: what meets them is
+*pinned* (must stay), with the cause written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from epigram.records import IntArray
+
+OPAQUE = 0
+"""The label of what always stays: constants, and results of operations that mix units."""
+INPUT = 1
+"""The label of the network's own input (moved about, or changed element by element)."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why labels must stay: the operation, the module it ran in, and a sentence.
+
+    ``natural`` marks the network's own outputs, which nobody would expect to shrink.
+    """
+
+    operation: str
+    where: str
+    reason: str
+    natural: bool = False
+
+
+class LabelSpace:
+    """All labels of one network, which of them belong together and which are pinned."""
+
+    def __init__(self) -> None:
+        self._parent: IntArray = np.arange(2, dtype=np.int64)
+        self._pins: list[tuple[IntArray, Cause]] = []
+
+    def fresh(self, count: int) -> Tensor:
+        """``count`` new labels, each a class of its own; shape ``[count]``."""
+        start = len(self._parent)
+        new = np.arange(start, start + count, dtype=np.int64)
+        self._parent = np.concatenate([self._parent, new])
+        return torch.from_numpy(new.copy())
+
+    def find(self, labels: IntArray) -> IntArray:
+        """The smallest label of each label's class; same shape."""
+        root = self._parent[labels]
+        while True:
+            above = self._parent[root]
+            if np.array_equal(above, root):
+                break
+            root = above
+        self._parent[labels] = root
+        return root
+
+    def roots(self, labels: Tensor) -> IntArray:
+        """:meth:`find` of a label tensor, as an array of the same shape."""
+        return self.find(labels.numpy())
+
+    def unite(self, first: Tensor, second: Tensor, cause: Cause) -> None:
+        """Merge classes element by element; what meets a special label is pinned instead."""
+        first, second = _without_repeats(first, second)
+        a, b = first.reshape(-1).numpy(), second.reshape(-1).numpy()
+        differs = a != b
+        a, b = a[differs], b[differs]
+        special = (a <= INPUT) | (b <= INPUT)
+        if special.any():
+            self._note_pins(np.maximum(a, b)[special], cause)
+            a, b = a[~special], b[~special]
+        if len(a):
+            self._merge(a, b)
+
+    def tie(self, labels: Tensor, dims: Iterable[int], cause: Cause) -> None:
+        """Merge all labels along ``dims``: these positions go or stay together."""
+        for dim in dims:
+            if labels.shape[dim] > 1:
+                self.unite(labels, labels.narrow(dim, 0, 1).expand_as(labels), cause)
+
+    def collapse(self, labels: Tensor, keep: int, cause: Cause) -> Tensor:
+        """Tie all dimensions but ``keep`` and return the labels along it; shape ``[size]``."""
+        others = [d for d in range(labels.dim()) if d != keep]
+        self.tie(labels, others, cause)
+        for dim in reversed(others):
+            labels = labels.select(dim, 0)
+        return labels.clone()
+
+    def varying(self, labels: Tensor) -> list[int]:
+        """The dimensions along which elements belong to different classes."""
+        candidates = [d for d in range(labels.dim()) if labels.shape[d] > 1 and labels.stride(d)]
+        if not candidates:
+            return []
+        (compact,) = _without_repeats(labels)
+        roots = self.find(compact.numpy())
+        return [d for d in candidates if bool((roots != roots.take([0], axis=d)).any())]
+
+    def pin(self, labels: Tensor, cause: Cause) -> None:
+        """Write down that these labels must stay."""
+        (labels,) = _without_repeats(labels)
+        self._note_pins(labels.reshape(-1).numpy(), cause)
+
+    def pins(self) -> dict[int, Cause]:
+        """Class -> why it stays: an output if it reaches one unmixed, else the first cause met."""
+        found: dict[int, Cause] = {OPAQUE: _SPECIAL, INPUT: _SPECIAL}
+        for labels, cause in self._pins:
+            for root in np.unique(self.find(labels)).tolist():
+                if root not in found or (cause.natural and not found[root].natural):
+                    found[root] = cause
+        return found
+
+    @property
+    def merges(self) -> int:
+        """A number that grows whenever classes are merged."""
+        return int((self.find(np.arange(len(self._parent))) != np.arange(len(self._parent))).sum())
+
+    def _note_pins(self, labels: IntArray, cause: Cause) -> None:
+        labels = np.unique(labels)
+        labels = labels[labels > INPUT]
+        if len(labels):
+            self._pins.append((labels, cause))
+
+    def _merge(self, a: IntArray, b: IntArray) -> None:
+        pairs = np.unique(np.stack([a, b], axis=1), axis=0)
+        while True:
+            first, second = self.find(pairs[:, 0]), self.find(pairs[:, 1])
+            differs = first != second
+            if not differs.any():
+                return
+            pairs = pairs[differs]
+            low, high = np.minimum(first, second)[differs], np.maximum(first, second)[differs]
+            self._parent[high] = low
+
+
+_SPECIAL = Cause("input", "forward", "the network's input stays as it is", natural=True)
+
+
+def _without_repeats(*tensors: Tensor) -> Sequence[Tensor]:
+    """Drop the dimensions along which all of these equally shaped tensors repeat (stride 0)."""
+    for dim in range(tensors[0].dim()):
+        if tensors[0].shape[dim] > 1 and all(t.stride(dim) == 0 for t in tensors):
+            tensors = tuple(t.narrow(dim, 0, 1) for t in tensors)
+    return tensors

@@ -1,0 +1,213 @@
+"""Run a traced graph on labels and collect what it says about the model's tensors."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from epigram.structure.call import Call, Value, Weight, module_of, opaque_like, operation_name
+from epigram.structure.labels import INPUT, Cause, LabelSpace
+from epigram.structure.rules import find_rule
+from epigram.structure.rules.opaque import pin_everything
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import Node
+
+    from epigram.records import Role
+    from epigram.structure.trace import Traced
+
+_OUTPUT = Cause("output", "forward", "it is the network's output", natural=True)
+
+
+@dataclass
+class Use:
+    """The labels along one axis of a tensor of the model, and the part it plays for them."""
+
+    tensor: str
+    axis: int
+    role: Role
+    operation: str
+    labels: Tensor
+
+
+@dataclass
+class Movement:
+    """The labels that went through one data movement, to name it should it stand in the way."""
+
+    operation: str
+    where: str
+    source: str
+    labels: Tensor = field(repr=False)
+
+
+class Propagation:
+    """The run of one graph on labels; see :class:`epigram.structure.call.Engine`."""
+
+    def __init__(self, traced: Traced) -> None:
+        self.space = LabelSpace()
+        self.uses: list[Use] = []
+        self.movements: list[Movement] = []
+        self._traced = traced
+        self._values: dict[Node, Value] = {}
+        self._direct: dict[str, Tensor] = {}
+        graph_module = traced.graph_module
+        outputs = self._run(
+            graph_module, [self._placeholder(n) for n in _placeholders(graph_module)]
+        )
+        for labels in outputs:
+            if isinstance(labels, torch.Tensor):
+                self.space.pin(labels, _OUTPUT)
+        self._settle_direct_tensors()
+        self._make_rectangular()
+
+    # --- what rules ask for
+
+    def value(self, node: Node) -> Value:
+        return self._values.get(node)
+
+    def stream(self, node: Node) -> Tensor | None:
+        value = self._values.get(node)
+        if isinstance(value, Weight):
+            return self._direct_labels(value)
+        return value if isinstance(value, torch.Tensor) else None
+
+    def constant(self, node: Node) -> Tensor | None:
+        """The value of a node that depends on constants only; None for any other."""
+        if node.op == "placeholder":
+            return self._traced.constants.get(node.name)
+        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+            return None
+        values = {n: self.constant(n) for n in node.all_input_nodes}
+        if any(v is None for v in values.values()):
+            return None
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
+        result = node.target(*args, **kwargs)
+        return result if isinstance(result, torch.Tensor) else None
+
+    def record(self, call: Call, weight: Weight, axis: int, labels: Tensor, role: Role) -> None:
+        for use in self.uses:
+            if (use.tensor, use.axis) == (weight.name, axis):
+                self.space.unite(use.labels, labels, call.cause(f"{weight.name} is used twice"))
+                if use.role == role:
+                    return
+        self.uses.append(Use(weight.name, axis, role, call.name, labels))
+
+    # --- running
+
+    def _placeholder(self, node: Node) -> Value:
+        name = self._traced.tensors.get(node.name)
+        if name is not None:
+            return Weight(name, self._traced.shapes[name])
+        value = node.meta.get("val")
+        if node.name in self._traced.constants or not isinstance(value, torch.Tensor):
+            return opaque_like(value)
+        return torch.tensor(INPUT).expand(tuple(value.shape))
+
+    def _run(self, graph_module: torch.fx.GraphModule, inputs: list[Value]) -> list[Any]:
+        self._values.update(zip(_placeholders(graph_module), inputs, strict=True))
+        for node in graph_module.graph.nodes:
+            if node.op == "call_function":
+                self._values[node] = self._step(graph_module, node)
+            elif node.op == "output":
+                flat = torch.utils._pytree.tree_leaves(node.args)
+                return [self._output(a) if isinstance(a, torch.fx.Node) else None for a in flat]
+        return []
+
+    def _output(self, node: Node) -> Value:
+        value = self._values.get(node)
+        return self._direct_labels(value) if isinstance(value, Weight) else value
+
+    def _step(self, graph_module: torch.fx.GraphModule, node: Node) -> Value:
+        if node.target is operator.getitem:
+            items, index = self._values.get(node.args[0]), node.args[1]  # type: ignore[arg-type]
+            return items[index] if isinstance(items, list) and isinstance(index, int) else None
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return self._region(graph_module, node)
+        if not isinstance(node.target, torch._ops.OpOverload):
+            return opaque_like(node.meta.get("val"))
+        call = Call(self, node)
+        if all(self._values.get(n) is None for n in node.all_input_nodes):
+            return call.opaque()
+        rule = find_rule(node.target, call.name)
+        result = rule(call)
+        if rule.__module__.endswith("movement"):
+            self._note_movement(call)
+        return result
+
+    def _region(self, graph_module: torch.fx.GraphModule, node: Node) -> Value:
+        """A ``with torch.no_grad()`` or autocast block: its own graph, called with these arguments."""
+        for position, argument in enumerate(node.args):
+            if isinstance(argument, torch.fx.Node) and argument.op == "get_attr":
+                body = getattr(graph_module, str(argument.target), None)
+                inner = node.args[position + 1 :]
+                if operation_name(node).startswith("wrap_with_") and body is not None:
+                    return self._run(body, [self._argument(a) for a in inner])
+        streams = [s for s in map(self.stream, node.all_input_nodes) if s is not None]
+        cause = Cause(operation_name(node), module_of(node) or "forward", "it is not understood")
+        return pin_everything(self.space, streams, node.meta.get("val"), cause)
+
+    def _argument(self, argument: Any) -> Value:
+        return self._values.get(argument) if isinstance(argument, torch.fx.Node) else None
+
+    def _note_movement(self, call: Call) -> None:
+        source = (call.node.meta.get("stack_trace") or "").strip().splitlines()
+        last = source[-1].strip() if source else ""
+        self.movements.append(Movement(call.name, call.where, last, call.subject))
+
+    # --- afterwards
+
+    def _direct_labels(self, weight: Weight) -> Tensor:
+        """Labels of a tensor that forward uses by itself: one for each element."""
+        if weight.name not in self._direct:
+            count = int(torch.Size(weight.shape).numel())
+            self._direct[weight.name] = self.space.fresh(count).reshape(weight.shape)
+        return self._direct[weight.name]
+
+    def _settle_direct_tensors(self) -> None:
+        """Tensors used by themselves become carriers along the one axis where their units differ."""
+        for name, labels in self._direct.items():
+            cause = Cause("forward", name, f"{name} is used directly and by a layer")
+            layer_uses = [use for use in self.uses if use.tensor == name]
+            if labels.dim() == 1 and layer_uses:
+                self.space.unite(layer_uses[0].labels, labels, cause)
+                continue
+            for use in layer_uses:
+                self.space.pin(use.labels, cause)
+                self.space.pin(labels, cause)
+        self._tie_to_one_axis(list(self._direct.values()))
+        for name, labels in self._direct.items():
+            axes = self.space.varying(labels)
+            known = any(use.tensor == name for use in self.uses)
+            if known or labels.dim() == 0:
+                continue
+            axis = axes[0] if axes else max(range(labels.dim()), key=lambda d: labels.shape[d])
+            along = labels.movedim(axis, 0).reshape(labels.shape[axis], -1)[:, 0].clone()
+            self.uses.append(Use(name, axis, "carries", "forward", along))
+
+    def _make_rectangular(self) -> None:
+        """No removal may leave a ragged tensor: units differ along one axis of each activation."""
+        tensors = {id(v): v for v in self._values.values() if isinstance(v, torch.Tensor)}
+        for value in self._values.values():
+            if isinstance(value, list):
+                tensors.update({id(v): v for v in value if isinstance(v, torch.Tensor)})
+        while self._tie_to_one_axis(list(tensors.values()) + list(self._direct.values())):
+            pass
+
+    def _tie_to_one_axis(self, tensors: list[Tensor]) -> bool:
+        changed = False
+        cause = Cause("forward", "forward", "removing single units would leave a ragged tensor")
+        for labels in tensors:
+            axes = self.space.varying(labels)
+            if len(axes) > 1:
+                free = max(axes, key=lambda d: (labels.shape[d], d))
+                self.space.tie(labels, [d for d in axes if d != free], cause)
+                changed = True
+        return changed
+
+
+def _placeholders(graph_module: torch.fx.GraphModule) -> list[Node]:
+    return [node for node in graph_module.graph.nodes if node.op == "placeholder"]

@@ -1,0 +1,44 @@
+"""Which rule runs an operation on labels: one small table per kind of operation.
+
+An operation nobody vouches for gets :func:`opaque.rule`, which pins whatever it touches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from epigram.structure.rules import (
+    contractions,
+    elementwise,
+    mixing,
+    movement,
+    normalisation,
+    opaque,
+    pooling,
+)
+
+if TYPE_CHECKING:
+    from epigram.structure.call import Rule
+
+RULES: dict[str, Rule] = {
+    **movement.RULES,
+    **elementwise.RULES,
+    **contractions.RULES,
+    **pooling.RULES,
+    **normalisation.RULES,
+    **mixing.RULES,
+}
+"""Operator name (without overload and in-place mark) -> rule."""
+
+_NOT_WHAT_THE_NAME_SAYS = {("view", "dtype"), ("reshape", "dtype")}
+
+
+def find_rule(target: torch._ops.OpOverload, name: str) -> Rule:
+    """The rule for an operator: by PyTorch's own point-wise tag, by name, or the one that pins."""
+    if torch.Tag.pointwise in target.tags or target._overloadname == "other":
+        return elementwise.rule
+    if (name, target._overloadname) in _NOT_WHAT_THE_NAME_SAYS:
+        return opaque.rule
+    return RULES.get(name, opaque.rule)

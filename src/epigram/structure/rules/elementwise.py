@@ -1,0 +1,103 @@
+"""Operations that treat every element by itself: what they combine belongs together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from epigram.structure.labels import OPAQUE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from epigram.structure.call import Call, Rule, Value
+
+
+def rule(call: Call) -> Value:
+    """Unite the labels of all operands, element by element, after broadcasting.
+
+    An operand that is repeated along an axis where another one's units differ is needed by all of
+    those units: it is pinned and says nothing about them.
+    """
+    shape = call.shape
+    operands = [_aligned(labels, len(shape)) for labels in call.streams()]
+    varying = [set(call.space.varying(labels)) for labels in operands]
+    taking_part = []
+    for position, labels in enumerate(operands):
+        repeated = {d for d in range(len(shape)) if labels.shape[d] == 1 and shape[d] > 1}
+        others = [v for i, v in enumerate(varying) if i != position]
+        if any(repeated & v for v in others):
+            call.space.pin(labels, call.cause("it is broadcast over the units of another layer"))
+        else:
+            taking_part.append(labels.expand(shape))
+    if not taking_part:
+        return call.opaque()
+    result = taking_part[0]
+    for labels in taking_part[1:]:
+        call.space.unite(result, labels, call.cause(_beside(result, labels)))
+        result = _known(result, labels)
+    return call.results(result)
+
+
+def first(call: Call) -> Value:
+    """The first argument's labels, unchanged: copies, casts, dropout, ``zeros_like``."""
+    return call.results(call.subject)
+
+
+def prelu(call: Call) -> Value:
+    """PReLU: one slope for all, or one per channel."""
+    labels, weight = call.subject, call.weight("weight")
+    if weight is None or weight.shape[0] == 1:
+        return labels
+    channel = 1 if labels.dim() > 1 else 0
+    along = call.space.collapse(labels, channel, call.cause("its slopes are per channel"))
+    call.record("weight", 0, along, "carries")
+    return labels
+
+
+def gated(call: Call) -> Value:
+    """GLU: the first half of the units times a function of the second."""
+    value, gate = call.subject.chunk(2, dim=call.get("dim", -1))
+    call.space.unite(value, gate, call.cause("a gate is multiplied with a value"))
+    return value
+
+
+def _aligned(labels: Tensor, rank: int) -> Tensor:
+    return labels.reshape((1,) * (rank - labels.dim()) + tuple(labels.shape)) if rank else labels
+
+
+def _known(first_labels: Tensor, second: Tensor) -> Tensor:
+    """Prefer labels that say something; both are whole, so no elements are mixed."""
+    if bool((first_labels != OPAQUE).all()):
+        return first_labels
+    return torch.where(first_labels == OPAQUE, second, first_labels)
+
+
+def _beside(first_labels: Tensor, second: Tensor) -> str:
+    if bool((first_labels == OPAQUE).all()) or bool((second == OPAQUE).all()):
+        return "it is combined, element by element, with a tensor that keeps its size"
+    return (
+        "it is combined, element by element, with the network's input or a tensor that stays whole"
+    )
+
+
+RULES: dict[str, Rule] = {
+    "prelu": prelu,
+    "glu": gated,
+    **dict.fromkeys(
+        (
+            "hardswish hardsigmoid log_sigmoid logsigmoid tanhshrink softsign copy masked_fill where"
+        ).split(),
+        rule,
+    ),
+    **dict.fromkeys(
+        (
+            "clone contiguous detach alias to _to_copy type_as lift_fresh_copy lift_fresh dropout "
+            "native_dropout feature_dropout alpha_dropout feature_alpha_dropout zeros_like "
+            "ones_like full_like empty_like rand_like randn_like bernoulli fill zero cpu float "
+            "double half bfloat16 resolve_conj resolve_neg"
+        ).split(),
+        first,
+    ),
+}

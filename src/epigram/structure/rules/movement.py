@@ -1,0 +1,77 @@
+"""Operations that only move elements: they simply run, on labels instead of numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from epigram.structure.rules import opaque
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+    from epigram.structure.call import Call, Rule, Value
+
+
+def move(call: Call) -> Value:
+    """Run the operation itself on the labels of its tensor arguments."""
+    return _run(call, {})
+
+
+def reshape(call: Call) -> Value:
+    """Views: the label tensor may repeat in memory where the real one does not."""
+    return call.subject.reshape(call.shape)
+
+
+def pick(call: Call) -> Value:
+    """Indexing by constants; an index that depends on the input could take any unit."""
+    nodes = call.node.all_input_nodes
+    constants = {node: call.engine.constant(node) for node in nodes[1:]}
+    if any(value is None for value in constants.values()):
+        return opaque.rule(call)
+    return _run(call, constants)
+
+
+def pad(call: Call) -> Value:
+    """Padding: new positions belong to the unit they are put beside; new *units* are constants."""
+    labels, amounts = call.subject, list(call.get("pad"))
+    dims = [labels.dim() - 1 - i // 2 for i, amount in enumerate(amounts) if amount]
+    varying = call.space.varying(labels)
+    channel = 1 if labels.dim() > 2 else labels.dim() - 1
+    if channel in dims and channel in varying:
+        call.space.pin(labels, call.cause("it adds constant units beside those of a layer"))
+        return call.opaque()
+    call.space.tie(labels, dims, call.cause("padding repeats positions"))
+    for dim in dims:
+        labels = labels.narrow(dim, 0, 1)
+    return labels.expand(call.shape)
+
+
+def _run(call: Call, constants: dict[Node, Any]) -> Value:
+    def labels_of(node: Node) -> Any:
+        constant = constants.get(node)
+        return call.engine.stream(node) if constant is None else constant
+
+    args, kwargs = torch.fx.node.map_arg((call.node.args, call.node.kwargs), labels_of)
+    result = call.target(*args, **kwargs)
+    return list(result) if isinstance(result, tuple | list) else result
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(
+        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "view_as"), reshape
+    ),
+    **dict.fromkeys(("index", "index_select", "gather", "take_along_dim"), pick),
+    **dict.fromkeys(("pad", "constant_pad_nd"), pad),
+    **dict.fromkeys(
+        (
+            "permute transpose t numpy_T mT matrix_H movedim moveaxis swapaxes swapdims squeeze "
+            "unsqueeze slice select narrow cat concat concatenate stack hstack vstack dstack chunk "
+            "split split_with_sizes tensor_split unsafe_split unsafe_chunk unbind expand expand_as "
+            "broadcast_to repeat repeat_interleave tile roll flip fliplr flipud rot90 diagonal unfold "
+            "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle"
+        ).split(),
+        move,
+    ),
+}

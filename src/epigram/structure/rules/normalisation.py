@@ -1,0 +1,53 @@
+"""Normalisation: per channel it carries units, across channels it pins them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from epigram.structure.rules.contractions import channels
+
+if TYPE_CHECKING:
+    from epigram.structure.call import Call, Rule, Value
+
+
+def batch_norm(call: Call) -> Value:
+    """Batch and instance normalisation: statistics and affine map of each channel by itself."""
+    labels = call.subject
+    along = channels(call, 1)
+    for argument in ("weight", "bias", "running_mean", "running_var"):
+        call.record(argument, 0, along, "carries")
+    return call.results(labels)
+
+
+def group_norm(call: Call) -> Value:
+    """Group normalisation: statistics across channels, unless every channel is its own group."""
+    labels = call.subject
+    along = channels(call, 1)
+    if int(call.get("num_groups")) != len(along):
+        call.space.pin(labels, call.cause("its statistics mix the channels of a group"))
+    for argument in ("weight", "bias"):
+        call.record(argument, 0, along, "carries")
+    return call.results(labels)
+
+
+def layer_norm(call: Call) -> Value:
+    """Layer and RMS normalisation over the last axes: statistics that mix whatever differs there."""
+    labels = call.subject
+    normalised = len(call.get("normalized_shape"))
+    if any(d >= labels.dim() - normalised for d in call.space.varying(labels)):
+        call.space.pin(labels, call.cause("its statistics mix the units"))
+    for argument in ("weight", "bias"):
+        weight = call.weight(argument)
+        if weight is not None:
+            call.space.pin(call.engine.stream(call.arguments[argument]), call.cause("kept whole"))
+    return call.results(labels)
+
+
+RULES: dict[str, Rule] = {
+    "batch_norm": batch_norm,
+    "instance_norm": batch_norm,
+    "_native_batch_norm_legit_no_training": batch_norm,
+    "group_norm": group_norm,
+    "layer_norm": layer_norm,
+    "rms_norm": layer_norm,
+}

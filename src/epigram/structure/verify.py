@@ -1,0 +1,88 @@
+"""Does the small network compute what the masked one computes?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from epigram.errors import RemovalError
+from epigram.structure.trace import ExampleInputs, as_tuple, evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
+
+_RELATIVE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_COARSE_TOLERANCE = 5e-2
+
+
+def verify_removal(
+    small: nn.Module,
+    masked: nn.Module,
+    inputs: ExampleInputs,
+    *,
+    tolerance: float | None = None,
+) -> float:
+    """The largest absolute difference between the outputs of the two networks, in eval mode.
+
+    Removing zero terms only changes the order of summation, so what is left is rounding: the default
+    tolerance is 1e-9 (float64), 1e-4 (float32) or 5e-2 (half precision) of the largest output.
+
+    Raises:
+        RemovalError: the outputs differ in number, shape or by more than ``tolerance`` (absolute).
+    """
+    difference, allowed, reason = compare(small, masked, as_tuple(inputs))
+    allowed = allowed if tolerance is None else tolerance
+    if reason or not difference <= allowed:
+        raise RemovalError(
+            f"verify_removal: {reason or f'the outputs differ by {difference:.3g}'}, expected at most "
+            f"{allowed:.3g}, which is what rounding explains; the smaller network is not the masked one"
+        )
+    return difference
+
+
+def compare(
+    small: nn.Module, masked: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[float, float, str]:
+    """Largest difference, what rounding may explain, and a sentence where shapes differ already."""
+    with evaluating(small, masked), _WithoutDropout():
+        ours, theirs = _tensors(small(*inputs)), _tensors(masked(*inputs))
+    if [t.shape for t in ours] != [t.shape for t in theirs]:
+        shapes = [tuple(t.shape) for t in ours], [tuple(t.shape) for t in theirs]
+        return float("inf"), 0.0, f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
+    difference, allowed = 0.0, 0.0
+    for mine, reference in zip(ours, theirs, strict=True):
+        if not reference.numel():
+            continue
+        gap = (mine.double() - reference.double()).abs()
+        gap[mine == reference] = 0.0
+        difference = max(difference, float(gap.max())) if not gap.isnan().any() else float("nan")
+        scale = max(1.0, float(reference.double().abs().max()))
+        relative = _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE)
+        allowed = max(allowed, relative * scale)
+        if difference != difference:
+            return difference, allowed, "one of the outputs is not a number where the other is one"
+    return difference, allowed, ""
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    leaves = torch.utils._pytree.tree_leaves(output)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+class _WithoutDropout(TorchFunctionMode):
+    """``F.dropout(x)`` drops even in eval mode; two networks can only be compared without."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if "dropout" in getattr(func, "__name__", "") and args:
+            return args[0]
+        return func(*args, **(kwargs or {}))

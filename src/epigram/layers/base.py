@@ -1,0 +1,210 @@
+"""The thin shell all variational layers share.
+
+        x ──▶ × z (drawn per example) ──▶ f(·;  weight_mean)  ──▶ mean ─────┐
+                     │                                                      ├─▶ mean + √var · noise
+                     └──▶ square ───────▶ f(·; exp weight_logvar) ──▶ var ──┘
+
+train(), sampling():  as drawn.        eval():  f(x · E z; weight_mean), deterministic.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from epigram.errors import ConfigError
+from epigram.layers.scaling import ScaleUse, check_uses, product_of_draws, product_of_means
+from epigram.maths.kl import kl_standard_normal
+from epigram.maths.moments import LinearMap, output_moments, sample_outputs
+from epigram.priors import GroupScale
+from epigram.priors.base import check_bounds, checked_start
+
+
+class VariationalLayer(nn.Module, ABC):
+    """A linear layer with independent normal posteriors over weights and bias.
+
+    q(w | z) = N(z · weight_mean, z² · exp weight_logvar) with the prior N(0, z²), where z is the scale
+    of the input unit the weight reads; the bias has the prior N(0, 1). ``scale_uses`` is a plain list
+    that may be replaced; scales in it are not submodules of the layer.
+
+    Args:
+        plain: the torch layer this one is the counterpart of; its starting weights become the means.
+        scale: a scale that becomes the submodule ``scale`` of this layer, one unit per input.
+        scale_uses: scales that belong to somebody else.
+        logvar_init: initial log-variance of weights and bias. The default, -9, is customary; it costs
+            4 nats a weight, so a converted network starts better where its data put it.
+        logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
+        logvar_max: upper bound likewise.
+        variance_eps: added to every output's variance, inside the root.
+
+    Raises:
+        ConfigError: a scale does not fit the inputs, or a bound or start makes no sense.
+    """
+
+    plain_class: ClassVar[type[nn.Module]]
+    input_axis: ClassVar[int] = 1
+    output_axis: ClassVar[int] = 0
+    spatial_dims: ClassVar[int] = 0
+
+    weight_mean: nn.Parameter
+    weight_logvar: nn.Parameter
+    bias_mean: nn.Parameter | None
+    bias_logvar: nn.Parameter | None
+
+    def __init__(
+        self,
+        plain: nn.Module,
+        *,
+        scale: GroupScale | None = None,
+        scale_uses: Sequence[ScaleUse] = (),
+        logvar_init: float = -9.0,
+        logvar_min: float | None = None,
+        logvar_max: float | None = None,
+        variance_eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        where = type(self).__name__
+        check_bounds(where, logvar_min, logvar_max)
+        start = checked_start(where, logvar_init, logvar_min, logvar_max)
+        if not variance_eps > 0.0:
+            raise ConfigError(f"{where}: got variance_eps={variance_eps}, expected more than 0")
+        self.logvar_min = logvar_min
+        self.logvar_max = logvar_max
+        self.variance_eps = variance_eps
+        self.sampling = False
+        self._set_parameters(plain, start)
+        self._set_geometry(plain)
+        self.scale = scale
+        own = () if scale is None else (ScaleUse(scale),)
+        self.scale_uses: list[ScaleUse] = [*own, *scale_uses]
+        check_uses(where, self.scale_uses, self._inputs())
+
+    def _set_parameters(self, plain: nn.Module, logvar: float) -> None:
+        weight, bias = plain.weight, plain.bias
+        assert isinstance(weight, Tensor)
+        self.weight_mean = nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
+        self.weight_logvar = nn.Parameter(torch.full_like(weight.detach(), logvar))
+        if bias is None:
+            self.register_parameter("bias_mean", None)
+            self.register_parameter("bias_logvar", None)
+        else:
+            assert isinstance(bias, Tensor)
+            self.bias_mean = nn.Parameter(bias.detach(), requires_grad=bias.requires_grad)
+            self.bias_logvar = nn.Parameter(torch.full_like(bias.detach(), logvar))
+
+    @abstractmethod
+    def _set_geometry(self, plain: nn.Module) -> None:
+        """Copy the constructor fields that are not shapes of parameters."""
+
+    @abstractmethod
+    def _inputs(self) -> int:
+        """How many input units the layer reads."""
+
+    @abstractmethod
+    def _prepare(self, x: Tensor) -> Tensor:
+        """Padding that is not with zeros."""
+
+    @abstractmethod
+    def _fold(self, weight: Tensor, factor: Tensor) -> Tensor:
+        """``weight`` times a factor per input unit."""
+
+    @abstractmethod
+    def plain_fields(self) -> dict[str, Any]:
+        """What the constructor of ``plain_class`` is called with, device and dtype aside."""
+
+    # --- forward -----------------------------------------------------------------------------
+
+    def _forward(self, x: Tensor, apply: LinearMap) -> Tensor:
+        """The output, given the plain layer's function of a prepared input, a weight and a bias."""
+        if self.training or self.sampling:
+            return self._sampled(x, apply)
+        factor = product_of_means(self.scale_uses)
+        if factor is not None:
+            x = x * self._aligned(factor, x)
+        return apply(self._prepare(x), self.weight_mean, self.bias_mean)
+
+    def _sampled(self, x: Tensor, apply: LinearMap) -> Tensor:
+        factor = product_of_draws(self.scale_uses, self._examples(x))
+        if factor is not None:
+            x = x * self._aligned(factor, x)
+        mean, variance = output_moments(
+            apply,
+            self._prepare(x),
+            self.weight_mean,
+            self.weight_logvar.exp(),
+            self.bias_mean,
+            self._bias_variance(),
+        )
+        return sample_outputs(mean, variance, torch.randn_like(mean))
+
+    def _bias_variance(self) -> Tensor:
+        """Variance of the bias plus eps: one addition per output unit instead of one per output."""
+        if self.bias_logvar is None:
+            outputs = self.weight_mean.shape[self.output_axis]
+            if self.output_axis:
+                outputs *= int(getattr(self, "groups", 1))
+            return self.weight_mean.new_full((outputs,), self.variance_eps)
+        return self.bias_logvar.exp() + self.variance_eps
+
+    def _is_batched(self, x: Tensor) -> bool:
+        return x.dim() > self.spatial_dims + 1
+
+    def _examples(self, x: Tensor) -> int:
+        return x.shape[0] if self._is_batched(x) else 1
+
+    def _aligned(self, factor: Tensor, x: Tensor) -> Tensor:
+        """``factor`` ([in] or [batch, in]) shaped to multiply ``x``, in the type of ``x``."""
+        factor = factor.to(x.dtype)
+        inputs = factor.shape[-1]
+        if factor.dim() == 2 and self._is_batched(x):
+            between = [1] * (x.dim() - 2 - self.spatial_dims)
+            return factor.view(factor.shape[0], *between, inputs, *[1] * self.spatial_dims)
+        return factor.reshape(inputs, *[1] * self.spatial_dims)
+
+    # --- what others ask -----------------------------------------------------------------------
+
+    @property
+    def weight(self) -> Float[Tensor, "..."]:
+        """The weights a plain layer would have: weight_mean times E z of the input they read."""
+        factor = product_of_means(self.scale_uses)
+        return self.weight_mean if factor is None else self._fold(self.weight_mean, factor)
+
+    @property
+    def bias(self) -> Float[Tensor, " out"] | None:
+        """The bias a plain layer would have."""
+        return self.bias_mean
+
+    def kl_nats(self) -> Float[Tensor, ""]:
+        """KL of weights and bias, plus that of the layer's own ``scale`` if it has one, nats.
+
+        Scales in ``scale_uses`` that belong to somebody else are theirs to count; for a whole network
+        use ``total_kl_nats``, which counts every scale once.
+        """
+        kl = self.weight_kl_nats()
+        return kl if self.scale is None else kl + self.scale.kl_nats()
+
+    def weight_kl_nats(self) -> Float[Tensor, ""]:
+        """KL of weights and bias given z, nats."""
+        kl = kl_standard_normal(self.weight_mean, self.weight_logvar)
+        if self.bias_mean is not None and self.bias_logvar is not None:
+            kl = kl + kl_standard_normal(self.bias_mean, self.bias_logvar)
+        return kl
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Put log-variances (those of an own scale too) back within their bounds, in place."""
+        if self.logvar_min is not None or self.logvar_max is not None:
+            for logvar in (self.weight_logvar, self.bias_logvar):
+                if logvar is not None:
+                    logvar.clamp_(self.logvar_min, self.logvar_max)
+        if self.scale is not None:
+            self.scale.clamp_()
+
+    def extra_repr(self) -> str:
+        """What ``print(layer)`` shows."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.plain_fields().items())

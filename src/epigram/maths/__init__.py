@@ -1,0 +1,1 @@
+"""Pure functions on tensors; noise is an argument, nothing here holds state or draws numbers."""

@@ -1,0 +1,171 @@
+"""What every group scale offers: one random variable per unit of a group.
+
+         ┌────────────── GroupScale ──────────────┐
+unit 0   │ q(z_0)   sample, mean, mode, E z²       │──▶ × the input unit of every layer
+unit 1   │ q(z_1)   kl_nats (once, not per reader) │    that reads the group
+...      │ ...      removability                   │
+         └────────────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from epigram.errors import ConfigError, UnsupportedModelError
+
+
+class SharedDraw:
+    """The one draw all readers of a scale see during a forward pass; made when first asked for."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.values: Tensor | None = None
+
+
+class GroupScale(nn.Module, ABC):
+    """A positive-by-role factor z per unit; layers that read the unit are multiplied by its draw.
+
+    Subclasses hold per-unit parameters, named by ``unit_parameters``; parameters whose name ends in
+    ``logvar`` are log-variances and are kept within bounds by ``clamp_``.
+
+    Args:
+        units: how many units the group has.
+        logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
+        logvar_max: upper bound likewise.
+
+    Raises:
+        ConfigError: ``units`` is negative or the bounds are the wrong way round.
+    """
+
+    trivial: ClassVar[bool] = False
+    """True when z is 1 always, so that readers may skip the multiplication."""
+
+    def __init__(
+        self, units: int, *, logvar_min: float | None = None, logvar_max: float | None = None
+    ) -> None:
+        super().__init__()
+        check_units(type(self).__name__, units)
+        check_bounds(type(self).__name__, logvar_min, logvar_max)
+        self.logvar_min = logvar_min
+        self.logvar_max = logvar_max
+        self.shared_draw: SharedDraw | None = None
+
+    @property
+    @abstractmethod
+    def units(self) -> int:
+        """How many units are left."""
+
+    @abstractmethod
+    def sample(
+        self, batch: int, *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "batch units"]:
+        """A fresh reparameterised draw, one per example, whatever ``shared_draws`` holds.
+
+        Args:
+            batch: number of examples.
+            generator: where the noise comes from; None = torch's global one.
+        """
+
+    @abstractmethod
+    def mean(self) -> Float[Tensor, " units"]:
+        """E z."""
+
+    @abstractmethod
+    def mode(self) -> Float[Tensor, " units"]:
+        """Where the density of z peaks."""
+
+    @abstractmethod
+    def second_moment(self) -> Float[Tensor, " units"]:
+        """E z²."""
+
+    @abstractmethod
+    def kl_nats(self) -> Float[Tensor, ""]:
+        """KL(q(z) ‖ p(z)) summed over the units, nats; fp32 at least, under autocast too."""
+
+    @abstractmethod
+    def removability(self) -> Float[Tensor, " units"]:
+        """How clearly a unit is noise; larger = more removable."""
+
+    @abstractmethod
+    def unit_parameters(self) -> dict[str, int]:
+        """Parameter name -> the axis its units are on; parameters without units are absent."""
+
+    def draw(self, batch: int) -> Float[Tensor, "batch units"]:
+        """The draw a reader uses: the shared one inside ``shared_draws``, a fresh one elsewhere.
+
+        Raises:
+            UnsupportedModelError: the shared draw is for another number of examples, that is, the
+                reader's first axis does not hold the examples the network was called with.
+        """
+        shared = self.shared_draw
+        if shared is None:
+            return self.sample(batch)
+        if shared.batch != batch:
+            raise UnsupportedModelError(
+                f"{type(self).__name__} of {self.units} units: a reader has {batch} examples on "
+                f"its first axis, but the draw is shared by {shared.batch}; expected every reader to "
+                "keep the examples on axis 0. Leave the reshaped layer without a scale"
+            )
+        if shared.values is None:
+            shared.values = self.sample(batch)
+        return shared.values
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        """Put the log-variances back within ``logvar_min`` and ``logvar_max``, in place."""
+        if self.logvar_min is None and self.logvar_max is None:
+            return
+        for name, parameter in self.named_parameters():
+            if name.endswith("logvar"):
+                parameter.clamp_(self.logvar_min, self.logvar_max)
+
+    @torch.no_grad()
+    def keep_(self, index: Int[Tensor, " kept"]) -> None:
+        """Keep only the units ``index``, in that order; parameter objects stay the same objects.
+
+        Optimiser state can be sliced alongside, with ``unit_parameters``. Gradients are dropped.
+
+        Args:
+            index: the units to keep.
+        """
+        for name, axis in self.unit_parameters().items():
+            parameter = self.get_parameter(name)
+            parameter.grad = None
+            parameter.data = parameter.data.index_select(axis, index.to(parameter.device))
+
+    def extra_repr(self) -> str:
+        """What ``print(scale)`` shows."""
+        return f"units={self.units}"
+
+
+def check_units(where: str, units: int) -> None:
+    """Refuse a negative number of units."""
+    if units < 0:
+        raise ConfigError(f"{where}: got units={units}, expected 0 or more")
+
+
+def check_bounds(where: str, low: float | None, high: float | None) -> None:
+    """Refuse log-variance bounds that no value can satisfy."""
+    if low is not None and high is not None and not low <= high:
+        raise ConfigError(
+            f"{where}: got logvar_min={low}, logvar_max={high}, expected logvar_min <= logvar_max"
+        )
+
+
+def checked_start(where: str, logvar: float, low: float | None, high: float | None) -> float:
+    """``logvar`` if it lies within the bounds.
+
+    Raises:
+        ConfigError: it is outside, so that the first ``clamp_`` would move it.
+    """
+    if (low is not None and logvar < low) or (high is not None and logvar > high):
+        raise ConfigError(
+            f"{where}: got an initial log-variance of {logvar}, outside [{low}, {high}]; "
+            "start within the bounds or widen them"
+        )
+    return logvar

@@ -57,7 +57,9 @@ def guarded(command: Callable[[], int]) -> int:
     try:
         return command()
     except KeyboardInterrupt:
-        return _refuse("interrupted; the same command goes on from the last checkpoint", INTERRUPTED)
+        return _refuse(
+            "interrupted; the same command goes on from the last checkpoint", INTERRUPTED
+        )
     except EpigramError as error:
         bundle = getattr(error, "bundle", None)
         hint = f" (epigram replay {bundle})" if bundle and str(bundle) not in str(error) else ""

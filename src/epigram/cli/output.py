@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from epigram.errors import ConfigError
 
 
 def print_json(document: Any) -> None:
@@ -55,3 +58,51 @@ def grouped(number: int) -> str:
         '1 066 440'
     """
     return f"{number:,}".replace(",", " ")
+
+
+def warn(message: str) -> None:
+    """One line on stderr."""
+    print(f"epigram: {message}", file=sys.stderr)
+
+
+def print_result(result: Mapping[str, object]) -> None:
+    """The table of a run's figures."""
+    from rich.console import Console
+
+    from epigram import report
+
+    Console().print(report.table(result))
+
+
+def where_it_lies(folder: Path) -> str:
+    """Where a run's file, figures and page are."""
+    lines = (
+        ("the file", folder / "model.epg"),
+        ("the figures", folder / "result.json"),
+        ("the page", folder / "report" / "index.html"),
+    )
+    return "\n".join(f"{what:<12}{path}" for what, path in lines if path.exists())
+
+
+def existing_file(path: str) -> Path:
+    """``path``, which must be a file.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not Path(path).is_file():
+        what = "is a folder" if Path(path).is_dir() else "no such file"
+        raise ConfigError(f"{path}: {what}; expected a file")
+    return Path(path)
+
+
+def existing_folder(path: str) -> Path:
+    """``path``, which must be a folder.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not Path(path).is_dir():
+        what = "is a file" if Path(path).is_file() else "no such folder"
+        raise ConfigError(f"{path}: {what}; expected a run's folder")
+    return Path(path)

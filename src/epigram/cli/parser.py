@@ -35,6 +35,11 @@ class Parser(argparse.ArgumentParser):
         """Every long flag there is."""
         return [flag for flag in self._option_string_actions if flag.startswith("--")]
 
+    def takes_value(self, flag: str) -> bool:
+        """Does ``flag`` stand before a value?"""
+        action = self._option_string_actions.get(flag)
+        return action is not None and action.nargs != 0
+
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Read ``argv``.
 
@@ -69,6 +74,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 def add_output_flags(parser: argparse.ArgumentParser, *, quiet: bool = False) -> None:
     """``--json``, and ``--quiet`` where a command would otherwise report progress."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, nothing else")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON, nothing else"
+    )
     if quiet:
         parser.add_argument("--quiet", action="store_true", help="no progress display")

@@ -1,0 +1,120 @@
+"""``epigram doctor``: is everything there that a run needs?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from epigram.cli import output
+from epigram.cli.parser import Parser, add_output_flags
+
+_NEEDED = ("torch", "numpy", "constriction", "rich", "matplotlib", "pillow", "tensorboard")
+_OPTIONAL = ("torchvision", "optuna", "scikit-learn", "onnx", "ray", "datasets", "submitit")
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_LITTLE_DISK = 2**30
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print what was found; 0 unless something needed is missing (2)."""
+    parser = Parser("doctor", "Versions, devices, threads, data found, disk space, browser.")
+    add_output_flags(parser)
+    options = parser.parse(argv)
+    found = examine()
+    if options.json:
+        output.print_json(found)
+    else:
+        _print(found)
+    return 2 if found["problems"] else 0
+
+
+def examine() -> dict[str, Any]:
+    """Everything the command reports, as plain data; ``problems`` are sentences."""
+    from epigram import __version__
+
+    versions = {name: version(name) for name in _NEEDED + _OPTIONAL}
+    problems = [
+        f"{name} is not installed: pip install {name}" for name in _NEEDED if not versions[name]
+    ]
+    disk = shutil.disk_usage(Path.cwd())
+    if disk.free < _LITTLE_DISK:
+        problems.append(f"only {disk.free // 2**20} MiB free in {Path.cwd()}; runs need room")
+    return {
+        "epigram": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "devices": devices() if versions["torch"] else {},
+        "data": data() if versions["torch"] else {},
+        "disk_free_bytes": disk.free,
+        "browser": next(filter(None, map(shutil.which, _BROWSERS)), None),
+        "terminal": sys.stdout.isatty(),
+        "problems": problems,
+    }
+
+
+def version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def devices() -> dict[str, Any]:
+    """Processors, threads, and the graphics cards torch can use."""
+    import torch
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processors": usable,
+        "torch_threads": torch.get_num_threads(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "mps": torch.backends.mps.is_available(),
+    }
+
+
+def data() -> dict[str, Any]:
+    """Where data sets are looked for, and which of them lie there; nothing is downloaded."""
+    from epigram.data import mnist
+
+    # The places belong to the loader: said a second time here, they would differ one day.
+    looked = [Path(folder) for folder in mnist._folders(None)]  # noqa: SLF001
+    places = [folder / layout for folder in looked for layout in mnist._LAYOUTS]  # noqa: SLF001
+    found = next((str(place) for place in places if mnist._complete(place)), None)  # noqa: SLF001
+    return {
+        "EPIGRAM_DATA": os.environ.get("EPIGRAM_DATA"),
+        "looked_in": [str(folder) for folder in looked],
+        "mnist": found,
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    print(f"epigram {found['epigram']}, Python {found['python']}, {found['platform']}")
+    for name, installed in found["versions"].items():
+        print(f"  {name:<14}{installed or 'not installed'}")
+    if found["devices"]:
+        cards = ", ".join(found["devices"]["cuda"]) or "none"
+        print(
+            f"processors {found['devices']['processors']}, "
+            f"torch threads {found['devices']['torch_threads']}, graphics cards: {cards}"
+        )
+    if found["data"]:
+        missing = (
+            f"not found (looked in {', '.join(found['data']['looked_in'])}); a run downloads it"
+        )
+        print(f"data: mnist {found['data']['mnist'] or missing}")
+    print(f"disk: {found['disk_free_bytes'] / 2**30:.1f} GiB free in {Path.cwd()}")
+    print(f"browser for the report's tests: {found['browser'] or 'none'}")
+    for problem in found["problems"]:
+        output.warn(problem)
+    if not found["problems"]:
+        print("nothing is missing")

@@ -1,0 +1,26 @@
+"""Data sets in memory, fixed splits, and batches that are a pure function of (seed, epoch)."""
+
+from __future__ import annotations
+
+from epigram.data import mnist
+from epigram.data.augment import Augment
+from epigram.data.fits import check_fits
+from epigram.data.idx import read_idx
+from epigram.data.preprocess import Preprocess
+from epigram.data.splits import Splits, split_fixed
+from epigram.data.stream import batches, batches_per_epoch, epoch_order
+from epigram.data.tensor_set import TensorSet
+
+__all__ = [
+    "Augment",
+    "Preprocess",
+    "Splits",
+    "TensorSet",
+    "batches",
+    "batches_per_epoch",
+    "check_fits",
+    "epoch_order",
+    "mnist",
+    "read_idx",
+    "split_fixed",
+]

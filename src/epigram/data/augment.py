@@ -1,0 +1,113 @@
+"""Random shifts and flips of image batches, on the device, without a loop over examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from epigram.errors import ConfigError, DataError
+
+_FILLS = ("zero", "edge")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Each image moved by up to ``shift`` pixels in both directions, and perhaps mirrored.
+
+    Works on raw pixels, before normalisation: what moves in from outside is 0 (black in uint8
+    images; the value 0 in float images) or, with ``fill="edge"``, the nearest edge pixel.
+
+    Args:
+        shift: Largest move, in pixels; every move from -shift to shift is equally likely.
+        flip: Mirror left and right with probability one half.
+        fill: What moves in: ``"zero"`` or ``"edge"``.
+
+    Raises:
+        ConfigError: a negative shift or an unknown fill.
+    """
+
+    shift: int = 2
+    flip: bool = False
+    fill: str = "zero"
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ConfigError(f"augment.shift: got {self.shift}, expected 0 or more pixels")
+        if self.fill not in _FILLS:
+            raise ConfigError(f"augment.fill: got {self.fill!r}, expected one of {_FILLS}")
+
+    def draw(self, count: int, *, generator: torch.Generator) -> Int64[Tensor, "count 3"]:
+        """Random numbers for ``count`` images: rows down, columns right, and 1 to mirror."""
+        device = generator.device
+        moves = torch.randint(
+            -self.shift, self.shift + 1, (count, 2), generator=generator, device=device
+        )
+        mirrored = torch.randint(0, 2, (count, 1), generator=generator, device=device)
+        return torch.cat([moves, mirrored * int(self.flip)], dim=1)
+
+    def apply(
+        self,
+        images: Shaped[Tensor, "batch *pixels"],
+        draws: Int64[Tensor, "batch 3"],
+    ) -> Shaped[Tensor, "batch *pixels"]:
+        """The images, mirrored and then moved as ``draws`` says; pixels keep their type.
+
+        Shapes are ``[batch, channels, height, width]``.
+
+        The result may be a strided view: it is meant to be read, by the preprocessing above all.
+
+        Raises:
+            DataError: ``images`` has no height and width.
+        """
+        if images.ndim != 4:
+            raise DataError(
+                f"augment: got inputs of shape {tuple(images.shape)}, expected "
+                "[batch, channels, height, width]"
+            )
+        if self.flip:
+            mirrored = draws[:, 2].view(-1, 1, 1, 1).bool()
+            images = torch.where(mirrored, images.flip(-1), images)
+        if self.shift:
+            images = _windows(self._padded(images), draws[:, :2], self.shift)
+        return images
+
+    def __call__(
+        self,
+        images: Shaped[Tensor, "batch *pixels"],
+        *,
+        generator: torch.Generator,
+    ) -> Shaped[Tensor, "batch *pixels"]:
+        """``apply`` with fresh draws."""
+        draws = self.draw(len(images), generator=generator)
+        return self.apply(images, draws.to(images.device))
+
+    def _padded(self, images: Tensor) -> Tensor:
+        if self.fill == "zero":
+            return F.pad(images, (self.shift,) * 4)
+        height, width = images.shape[-2:]
+        around = torch.arange(-self.shift, max(height, width) + self.shift, device=images.device)
+        rows = around[: height + 2 * self.shift].clamp(0, height - 1)
+        columns = around[: width + 2 * self.shift].clamp(0, width - 1)
+        return images.index_select(2, rows).index_select(3, columns)
+
+
+def _windows(padded: Tensor, moves: Tensor, shift: int) -> Tensor:
+    """From each padded image the window that its move selects.
+
+    In memory a window is one contiguous run (its rows, and between them the margins), so selecting
+    is one copy per channel from an overlapping view; the margins are then skipped by strides. Four
+    times faster than indexing rows and columns.
+    """
+    batch, channels, tall, wide = padded.shape
+    height, width = tall - 2 * shift, wide - 2 * shift
+    run = (height - 1) * wide + width
+    runs = padded.reshape(-1).as_strided((padded.numel() - run + 1, run), (1, 1))
+    corner = (shift - moves[:, 0]) * wide + (shift - moves[:, 1])
+    image = torch.arange(batch * channels, device=padded.device).view(batch, channels)
+    starts = (image * (tall * wide) + corner[:, None]).reshape(-1)
+    strides = (channels * run, run, wide, 1)
+    return runs.index_select(0, starts).as_strided((batch, channels, height, width), strides)

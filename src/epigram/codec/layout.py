@@ -1,0 +1,266 @@
+"""What is in the stream, in order; the same description for writing and for reading.
+
+heads (kind, step or dtype) | names, dense shapes, edits, metadata, or a fingerprint | small shapes
+| per tensor: live positions, model, symbols, or raw bytes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from epigram.codec.coder import Coder, Flag
+from epigram.codec.container import Profile
+from epigram.codec.limits import Limits
+from epigram.codec.masks import BoolArray, MaskStates, code_mask, mask_bits
+from epigram.codec.raw import DTYPES, code_raw, dtype_code
+from epigram.codec.shapes import Shape, ShapeStates, check_elements, code_fingerprint, code_shape
+from epigram.codec.steps import MANTISSA_BITS, step_code, step_value
+from epigram.codec.symbols import SymbolStates, code_symbols, tensor_bits
+from epigram.codec.text import TextStates
+from epigram.errors import FormatError
+from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
+
+AnyTensor = CodedTensor | RawTensor
+
+_USUAL_EXPONENT = -5
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is known of a tensor before its shape: a step size, or a dtype and no step."""
+
+    step_size: float | None
+    dtype: np.dtype[np.generic]
+
+
+def code_heads(coder: Coder, contents: FileContents | None, limits: Limits) -> list[Head]:
+    """How many tensors there are, and the head of each."""
+    coder.section("structure")
+    tensors = None if contents is None else contents.tensors
+    count = coder.natural([Flag() for _ in range(8)], None if tensors is None else len(tensors))
+    limits.check("tensors", count, "max_tensors")
+    raw, exponents, last = Flag(zeros=1), [Flag() for _ in range(8)], _USUAL_EXPONENT
+    heads = []
+    for place in range(count):
+        tensor = None if tensors is None else tensors[place]
+        coder.section("structure")
+        is_raw = coder.flag(raw, None if tensor is None else int(isinstance(tensor, RawTensor)))
+        coder.section("scales")
+        if is_raw:
+            given = (
+                dtype_code(tensor.values_.dtype, tensor.name)
+                if isinstance(tensor, RawTensor)
+                else None
+            )
+            heads.append(Head(None, np.dtype(DTYPES[coder.below(len(DTYPES), given)])))
+            continue
+        pair = step_code(tensor.step_size) if isinstance(tensor, CodedTensor) else None
+        last += coder.signed(exponents, None if pair is None else pair[0] - last)
+        mantissa = coder.below(1 << MANTISSA_BITS, None if pair is None else pair[1])
+        heads.append(Head(step_value(last, mantissa), np.dtype(np.float32)))
+    return heads
+
+
+def code_presence(
+    coder: Coder, held: int, present: Sequence[bool] | None, dense: Mapping[str, Shape] | None
+) -> dict[str, Shape]:
+    """Which of the original's tensors are in a bare file: all, or as a mask says.
+
+    A writer gives ``present`` (and ``dense`` of the held ones), a reader ``dense`` of all.
+    """
+    coder.section("structure")
+    some_absent = None if present is None else int(not all(present))
+    names = [] if dense is None else list(dense)
+    if coder.flag(Flag(zeros=3), some_absent):
+        total = coder.natural([Flag() for _ in range(8)], None if present is None else len(present))
+        if present is None and total != len(names):
+            raise FormatError(f"dense_shapes: got {len(names)} tensors, expected {total}")
+        mask = None if present is None else np.array(present, dtype=np.bool_)
+        mask = code_mask(coder, MaskStates(), mask, total)
+        if present is None:
+            names = [name for name, there in zip(names, mask.tolist(), strict=True) if there]
+    if len(names) != held:
+        raise FormatError(
+            f"dense_shapes: got {len(names)} tensors ({', '.join(names)}), but the file holds {held}; "
+            "pass the class the file was made from, and only tensors that are in the file"
+        )
+    assert dense is not None
+    return {name: tuple(dense[name]) for name in names}
+
+
+def code_names(
+    coder: Coder, count: int, contents: FileContents | None, text: TextStates, limits: Limits
+) -> dict[str, Shape]:
+    """Names and dense shapes of a named file."""
+    ranks, sizes = [Flag() for _ in range(4)], [Flag() for _ in range(16)]
+    dense: dict[str, Shape] = {}
+    for place in range(count):
+        tensor = None if contents is None else contents.tensors[place]
+        coder.section("names")
+        name = text.code(coder, None if tensor is None else tensor.name)
+        coder.section("structure")
+        rank = coder.natural(ranks, None if tensor is None else len(tensor.dense_shape))
+        limits.check(f"{name}: axes", rank, "max_rank")
+        if name in dense:
+            raise FormatError(f"{name}: got two tensors of this name")
+        dense[name] = tuple(
+            coder.natural(sizes, None if tensor is None else tensor.dense_shape[axis])
+            for axis in range(rank)
+        )
+    return dense
+
+
+def code_edits(
+    coder: Coder, contents: FileContents | None, text: TextStates, limits: Limits
+) -> tuple[GroupEdit, ...]:
+    """Which units of which group are left."""
+    coder.section("structure")
+    states, counts, edits = MaskStates(), [Flag() for _ in range(12)], []
+    count = coder.natural(counts, None if contents is None else len(contents.edits))
+    for place in range(limits.check("groups", count, "max_tensors")):
+        edit = None if contents is None else contents.edits[place]
+        coder.section("names")
+        name = text.code(coder, None if edit is None else edit.name)
+        coder.section("structure")
+        units = coder.natural(counts, None if edit is None else len(edit.kept))
+        limits.check(f"{name}: units", units, "max_text_bytes")
+        edits.append(
+            GroupEdit(name, code_mask(coder, states, None if edit is None else edit.kept, units))
+        )
+    return tuple(edits)
+
+
+def code_metadata(
+    coder: Coder, contents: FileContents | None, text: TextStates, limits: Limits
+) -> dict[str, str]:
+    """Free text by key, sorted."""
+    coder.section("names")
+    given = None if contents is None else sorted(contents.metadata.items())
+    count = coder.natural([Flag() for _ in range(8)], None if given is None else len(given))
+    out: dict[str, str] = {}
+    for place in range(limits.check("metadata", count, "max_tensors")):
+        key, value = (None, None) if given is None else given[place]
+        read = text.code(coder, key)
+        out[read] = text.code(coder, value)
+    return out
+
+
+def code_contents(
+    coder: Coder,
+    *,
+    profile: Profile,
+    contents: FileContents | None,
+    dense: Mapping[str, Shape] | None,
+    present: Sequence[bool] | None,
+    limits: Limits,
+) -> FileContents:
+    """The whole stream."""
+    heads = code_heads(coder, contents, limits)
+    edits: tuple[GroupEdit, ...] = ()
+    metadata: dict[str, str] = {}
+    if profile == "named":
+        text = TextStates(limits)
+        dense = code_names(coder, len(heads), contents, text, limits)
+        edits = code_edits(coder, contents, text, limits)
+        metadata = code_metadata(coder, contents, text, limits)
+    else:
+        dense = code_presence(coder, len(heads), present, dense)
+        code_fingerprint(coder, dense, writing=contents is not None)
+    coder.section("structure")
+    states, small = ShapeStates(), {}
+    for place, (name, shape) in enumerate(dense.items()):
+        given = None if contents is None else contents.tensors[place].shape
+        small[name] = code_shape(coder, states, name, shape, given)
+    check_elements(limits, small)
+    body = Body(coder)
+    tensors = tuple(
+        body.code(
+            head,
+            name,
+            dense[name],
+            small[name],
+            None if contents is None else contents.tensors[place],
+        )
+        for place, (head, name) in enumerate(zip(heads, dense, strict=True))
+    )
+    return FileContents(tensors, edits, metadata)
+
+
+class Body:
+    """The values of the tensors, one after the other."""
+
+    def __init__(self, coder: Coder) -> None:
+        self._coder = coder
+        self._masks, self._symbols = MaskStates(), SymbolStates()
+        self._some_dead, self._other_axis, self._implied = Flag(zeros=1), Flag(zeros=1), Flag()
+
+    def code(
+        self, head: Head, name: str, dense: Shape, shape: Shape, tensor: AnyTensor | None
+    ) -> AnyTensor:
+        """One tensor."""
+        if head.step_size is None:
+            self._coder.section(f"raw:{name}")
+            given = tensor.values_ if isinstance(tensor, RawTensor) else None
+            return RawTensor(name, dense, code_raw(self._coder, name, head.dtype, given, shape))
+        coded = tensor if isinstance(tensor, CodedTensor) else None
+        return self._code_symbols(head.step_size, name, dense, shape, coded)
+
+    def _code_symbols(
+        self, step: float, name: str, dense: Shape, shape: Shape, tensor: CodedTensor | None
+    ) -> CodedTensor:
+        axis, live, implied = self._code_live(shape, tensor)
+        kept = list(shape)
+        if live is not None:
+            kept[axis] = int(live.sum())
+        given = None
+        if tensor is not None:
+            given = tensor.symbols if live is None else np.compress(live, tensor.symbols, axis)
+        label = f"bias:{name}" if len(shape) < 2 else f"symbols:{name}"
+        flat = None if given is None else given.ravel()
+        packed = code_symbols(self._coder, self._symbols, label, flat, int(np.prod(kept)))
+        packed = packed.reshape(kept)
+        if implied:
+            live = _alive(packed, axis)
+        elif live is not None:
+            whole = np.zeros(shape, dtype=np.int32)
+            whole[(slice(None),) * axis + (live,)] = packed
+            packed = whole
+        return CodedTensor(name, dense, packed, step, live, axis)
+
+    def _code_live(
+        self, shape: Shape, tensor: CodedTensor | None
+    ) -> tuple[int, BoolArray | None, bool]:
+        """Axis; the mask where it is written; whether it is implied by the symbols instead."""
+        if not shape:
+            return 1, None, False
+        self._coder.section("live")
+        given = None if tensor is None else int(tensor.live is not None)
+        if not self._coder.flag(self._some_dead, given):
+            return 1, None, False
+        axis = 1
+        mask = None if tensor is None else tensor.live
+        moved = None if tensor is None else int(tensor.live_axis != 1)
+        if len(shape) < 2 or self._coder.flag(self._other_axis, moved):
+            axis = self._coder.below(len(shape), None if tensor is None else tensor.live_axis)
+        choice = None if tensor is None else int(_better_implied(tensor))
+        if self._coder.flag(self._implied, choice):
+            return axis, None, True
+        return axis, code_mask(self._coder, self._masks, mask, shape[axis]), False
+
+
+def _alive(symbols: np.ndarray[tuple[int, ...], np.dtype[np.int32]], axis: int) -> BoolArray:
+    others = tuple(a for a in range(symbols.ndim) if a != axis)
+    alive: BoolArray = np.asarray((symbols != 0).any(axis=others))
+    return alive
+
+
+def _better_implied(tensor: CodedTensor) -> bool:
+    """Is it cheaper to code the zeros at dead positions than to say which are dead?"""
+    assert tensor.live is not None
+    if not np.array_equal(tensor.live, _alive(tensor.symbols, tensor.live_axis)):
+        return False
+    packed = np.compress(tensor.live, tensor.symbols, tensor.live_axis)
+    return tensor_bits(tensor.symbols) < tensor_bits(packed) + mask_bits(tensor.live)

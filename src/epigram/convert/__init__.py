@@ -1,0 +1,10 @@
+"""An ordinary network to its variational twin, and back."""
+
+from __future__ import annotations
+
+from epigram.convert.build import bayesianize
+from epigram.convert.posterior import TensorPosterior
+from epigram.convert.settings import PosteriorSettings, PriorName
+from epigram.convert.twin import Cut, Twin
+
+__all__ = ["Cut", "PosteriorSettings", "PriorName", "TensorPosterior", "Twin", "bayesianize"]

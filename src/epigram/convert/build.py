@@ -1,0 +1,123 @@
+"""From an ordinary network to its twin."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from epigram.convert.gathered import GatheredLinear
+from epigram.convert.settings import PosteriorSettings, PriorName
+from epigram.convert.twin import Twin, position_key, replaced
+from epigram.errors import UnsupportedModelError
+from epigram.layers import TWINS, VariationalLinear, from_plain
+from epigram.priors import GroupScale
+from epigram.records import Structure
+from epigram.structure import analyse
+
+Ignored: TypeAlias = Sequence[str | nn.Module | type[nn.Module] | Callable[[nn.Module], bool]]
+
+
+def bayesianize(
+    model: nn.Module,
+    example_inputs: Tensor | tuple[Tensor, ...],
+    prior: PriorName | None = None,
+    *,
+    settings: PosteriorSettings | None = None,
+    ignored_layers: Ignored = (),
+) -> Twin:
+    """The variational twin of a network, its weights kept: in ``eval()`` it computes the same.
+
+    Args:
+        model: an ordinary network; it is not changed.
+        example_inputs: what it is called with, a batch of at least one example.
+        prior: overrides ``settings.prior``.
+        settings: prior, start and bounds of the posterior.
+        ignored_layers: layers that stay deterministic: modules, names, globs, types or predicates.
+
+    Raises:
+        UnsupportedModelError: nothing in the network can be made variational, or it cannot be traced.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+        >>> twin = bayesianize(net, torch.ones(2, 8), prior="group-horseshoe")
+        >>> twin.units_kept()
+        {'0': (6, 6), '0.positions': (8, 8)}
+    """
+    settings = settings or PosteriorSettings()
+    if prior is not None:
+        settings = replace(settings, prior=prior)
+    structure = analyse(model, example_inputs)
+    network = copy.deepcopy(model)
+    chosen = _chosen_layers(model, ignored_layers)
+    if not chosen:
+        raise UnsupportedModelError(
+            f"bayesianize: got a {type(model).__name__} without a layer to make variational; "
+            f"expected at least one of {', '.join(sorted(k.__name__ for k in TWINS))} "
+            "that is not ignored"
+        )
+    positions = _position_axes(structure, chosen) if settings.positions else {}
+    for name in chosen:
+        layer = from_plain(
+            network.get_submodule(name),
+            logvar_init=settings.logvar_init,
+            logvar_min=settings.logvar_min,
+            logvar_max=settings.logvar_max,
+            variance_eps=settings.variance_eps,
+        )
+        new: nn.Module = layer
+        if name in positions and isinstance(layer, VariationalLinear):
+            index = torch.arange(layer.in_features, device=layer.weight_mean.device)
+            new = GatheredLinear(layer, index, layer.in_features)
+        network = replaced(network, name, new)
+    twin = Twin(network, structure, _scales(structure, chosen, positions, settings))
+    return twin.to(next(model.parameters()).device).train(model.training)
+
+
+def _chosen_layers(model: nn.Module, ignored: Ignored) -> list[str]:
+    return [
+        name
+        for name, module in model.named_modules()
+        if type(module) in TWINS and not any(_matches(name, module, rule) for rule in ignored)
+    ]
+
+
+def _matches(
+    name: str, module: nn.Module, rule: str | nn.Module | type[nn.Module] | Callable[..., bool]
+) -> bool:
+    if isinstance(rule, str):
+        return fnmatchcase(name, rule)
+    if isinstance(rule, type):
+        return isinstance(module, rule)
+    if isinstance(rule, nn.Module):
+        return module is rule or any(child is module for child in rule.modules())
+    return bool(rule(module))
+
+
+def _position_axes(structure: Structure, chosen: Sequence[str]) -> dict[str, str]:
+    """Module -> its position axis, for the chosen layers."""
+    axes = {axis.tensor.rpartition(".")[0]: position_key(axis) for axis in structure.positions}
+    return {name: axes[name] for name in chosen if name in axes}
+
+
+def _scales(
+    structure: Structure,
+    chosen: Sequence[str],
+    positions: dict[str, str],
+    settings: PosteriorSettings,
+) -> dict[str, GroupScale]:
+    """One scale per group that a chosen layer reads, and per position axis."""
+    scales = {}
+    for group in structure.groups:
+        readers = {m.tensor.rpartition(".")[0] for m in group.members if m.role == "reads"}
+        if readers & set(chosen):
+            scales[group.name] = settings.make_scale(group.units)
+    for axis in structure.positions:
+        if position_key(axis) in positions.values():
+            scales[position_key(axis)] = settings.make_scale(axis.size)
+    return scales

@@ -1,0 +1,71 @@
+"""What the posterior says about each tensor of the plain network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from epigram.convert.gathered import GatheredLinear, variational_readers
+from epigram.layers import VariationalLayer
+
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class TensorPosterior:
+    """One tensor's posterior, in the plain network's shape; dead positions have mean and std 0.
+
+    Attributes:
+        mean: E[w] = E z · weight_mean, what the plain network has.
+        std: of w given z at its mean, E z · √var: how finely the weight must be told.
+        marginal_std: of w with z random too, as in the paper's bit precisions.
+    """
+
+    mean: FloatArray
+    std: FloatArray
+    marginal_std: FloatArray
+
+
+@torch.no_grad()
+def posterior_of(network: nn.Module) -> dict[str, TensorPosterior]:
+    """Plain tensor name -> its posterior, for every variational layer of a network."""
+    found: dict[str, TensorPosterior] = {}
+    for path, layer, gathered in variational_readers(network):
+        found.update(_layer(path, layer, gathered))
+    return found
+
+
+def _layer(
+    path: str, layer: VariationalLayer, gathered: GatheredLinear | None
+) -> dict[str, TensorPosterior]:
+    prefix = f"{path}." if path else ""
+    first, second = _scale_moments(layer)
+    variance = layer.weight_logvar.exp()
+    mean = layer.weight_mean * first
+    # E z² (var + mean²) - (E z · mean)²
+    marginal = second * (variance + layer.weight_mean.square()) - mean.square()
+    tensors = (mean, first.abs() * variance.sqrt(), marginal.clamp_min(0.0).sqrt())
+    if gathered is not None:
+        tensors = tuple(gathered.spread(t) for t in tensors)  # type: ignore[assignment]
+    found = {f"{prefix}weight": TensorPosterior(*(t.float().cpu().numpy() for t in tensors))}
+    if layer.bias_mean is not None and layer.bias_logvar is not None:
+        std = layer.bias_logvar.mul(0.5).exp().float().cpu().numpy()
+        found[f"{prefix}bias"] = TensorPosterior(layer.bias_mean.float().cpu().numpy(), std, std)
+    return found
+
+
+def _scale_moments(layer: VariationalLayer) -> tuple[Tensor, Tensor]:
+    """E z and E z² of each input, shaped to multiply the weights."""
+    ones = torch.ones(layer._inputs(), device=layer.weight_mean.device)
+    first, second = ones, ones
+    for use in layer.scale_uses:
+        spread = use._spread
+        first = first * spread(use.scale.mean())
+        second = second * spread(use.scale.second_moment())
+    weight = torch.ones_like(layer.weight_mean)
+    return layer._fold(weight, first), layer._fold(weight, second)

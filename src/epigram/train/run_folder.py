@@ -1,0 +1,171 @@
+"""A run's folder: one configuration, one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from epigram import atomic
+from epigram.config import differences, identity
+from epigram.errors import ConfigError, RunFolderError, StorageError
+
+_LOCK = ".lock"
+_CONFIG = "config.json"
+
+
+class RunFolder:
+    """Claims a folder for a configuration while the block lasts.
+
+    A new (or empty) folder gets ``config.json``: the configuration, its identity and the environment
+    it was started in. A folder of the same configuration is gone on with. The lock goes with the
+    process, however it ends.
+
+    Args:
+        path: the folder.
+        config: the complete configuration as plain data; it makes the identity.
+        environment: versions and machine, for the record; not compared.
+
+    Raises (on entering):
+        RunFolderError: it holds another configuration (the message lists the settings that differ),
+            something that is no run, or another process is training in it.
+        StorageError: it cannot be created or written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     with RunFolder(Path(parent) / "a", {"seed": 0}) as run:
+        ...         run.metrics.name
+        'metrics.jsonl'
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        config: Mapping[str, Any],
+        *,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.config = dict(config)
+        self.identity = identity(config)
+        self.environment = dict(environment or {})
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One file per stage."""
+        return self.path / "checkpoints"
+
+    @property
+    def frames(self) -> Path:
+        """Weights per epoch, for the movies."""
+        return self.path / "frames"
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                error.errno, f"could not make the run folder {self.path}: {error.strerror}"
+            ) from error
+        self._refuse_strangers()
+        self._take_lock()
+        try:
+            self._claim()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    def _refuse_strangers(self) -> None:
+        if (self.path / _CONFIG).exists():
+            return
+        others = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+        if others:
+            raise RunFolderError(
+                f"{self.path} holds {', '.join(others[:3])}{' …' if others[3:] else ''} but no "
+                f"{_CONFIG}: it is not a run's folder. Choose a new or an empty one"
+            )
+
+    def _take_lock(self) -> None:
+        try:
+            lock = (self.path / _LOCK).open("a+b")
+        except OSError as error:
+            raise StorageError(
+                error.errno, f"could not write in the run folder {self.path}: {error.strerror}"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().decode("ascii", "replace").strip() or "unknown"
+            lock.close()
+            raise RunFolderError(
+                f"{self.path}: another process (pid {holder}) is training in this folder. Wait for "
+                "it, stop it, or choose another folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
+        lock.flush()
+        self._lock = lock
+
+    def _claim(self) -> None:
+        path = self.path / _CONFIG
+        if not path.exists():
+            atomic.write_json(
+                path,
+                {"identity": self.identity, "config": self.config, "environment": self.environment},
+            )
+            return
+        stored = read_config(self.path)
+        if stored["identity"] == self.identity:
+            return
+        listed = "; ".join(
+            f"{key}: {there!r} there, {here!r} now"
+            for key, (there, here) in differences(stored["config"], self.config).items()
+        )
+        raise RunFolderError(
+            f"{self.path} belongs to a run with other settings ({listed}). Choose another folder, "
+            "or the settings it was started with"
+        )
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """What ``config.json`` says: ``identity``, ``config``, ``environment``.
+
+    Raises:
+        RunFolderError: there is none, or it is not one of ours.
+    """
+    path = Path(folder) / _CONFIG
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        if not isinstance(stored["identity"], str) or not isinstance(stored["config"], dict):
+            raise TypeError("identity and config are missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise RunFolderError(f"{folder}: not a run's folder: {path.name}: {error}") from error
+    return {"environment": {}, **stored}

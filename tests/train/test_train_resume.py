@@ -1,0 +1,246 @@
+"""A run that was killed, interrupted or stopped ends as if it had not been."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from epigram.errors import InterruptedRunError, RunFolderError, StorageError
+from epigram.train import PlainLearner, TrainSettings, fit, read_metrics
+
+SCRIPT = Path(__file__).with_name("killed_run.py")
+SETTINGS = TrainSettings(
+    epochs=3, batch_size=16, tensorboard=False, checkpoint_every_seconds=None, guard_every_steps=5
+)
+
+
+@contextlib.contextmanager
+def _nursery() -> Iterator[subprocess.Popen[str]]:
+    """A process that starts runs (see ``killed_run.py``)."""
+    with subprocess.Popen(
+        [sys.executable, str(SCRIPT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        yield process
+        process.stdin.close()
+
+
+def _run(nursery: subprocess.Popen[str], folder: Path, *, kill_after: float | None) -> int:
+    """Start a run in ``folder``, kill it after so many seconds, and return its exit code."""
+    print(folder, file=nursery.stdin, flush=True)
+    process = int(nursery.stdout.readline())
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(process, signal.SIGKILL)  # not yet waited for, so the number is still its own
+    return int(nursery.stdout.readline())
+
+
+def _without_times(record: dict) -> dict:
+    return {key: value for key, value in record.items() if key not in ("seconds", "step_ms")}
+
+
+def test_sigkill_at_random_moments_changes_nothing(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    moments = random.Random(5)
+    with _nursery() as nursery:
+        assert _run(nursery, whole, kill_after=None) == 0
+        codes = []
+        while 0 not in codes:
+            patience = moments.uniform(0.02, 0.35) if len(codes) < 12 else None
+            codes.append(_run(nursery, killed, kill_after=patience))
+            if codes[-1] and (killed / "metrics.jsonl").exists():
+                with (killed / "metrics.jsonl").open("ab") as torn:
+                    torn.write(b'{"stage": "structure", "epo')
+    assert codes.count(-signal.SIGKILL) == len(codes) - 1 >= 3
+    assert killed.with_suffix(".sha256").read_text() == whole.with_suffix(".sha256").read_text()
+    once, again = (
+        [_without_times(r) for r in read_metrics(folder / "metrics.jsonl")]
+        for folder in (whole, killed)
+    )
+    assert [r["epoch"] for r in again] == [1, 2, 3, 4]
+    assert again == once
+    assert once[-1]["units"] == {"first": 5}
+
+
+def test_stop_in_the_middle_of_an_epoch_and_going_on(
+    tmp_path: Path, make_net, fit_set, control_set, same_tensors
+) -> None:
+    def run(folder: Path, **more):
+        net = make_net()
+        result = fit(
+            PlainLearner(net),
+            fit_set,
+            SETTINGS,
+            folder=folder,
+            stage="plain",
+            seed=1,
+            control_set=control_set,
+            progress=None,
+            **more,
+        )
+        return net, result
+
+    expected, whole = run(tmp_path / "whole")
+    asked = iter([False] * 17 + [True] * 1000)
+    _, first = run(tmp_path / "stopped", stop=lambda: next(asked))
+    assert not first.completed
+    assert (first.epochs, first.steps) == (1, 18)
+    net, second = run(tmp_path / "stopped")
+    assert second.completed
+    assert second.resumed
+    same_tensors(net, expected)
+    assert [_without_times(r) for r in second.history] == [_without_times(r) for r in whole.history]
+    again, third = run(tmp_path / "stopped")
+    assert third.completed
+    assert third.steps == whole.steps
+    same_tensors(again, expected)
+    assert len(third.history) == 3
+
+
+def test_global_random_numbers_are_left_as_they_were(tmp_path: Path, make_net, fit_set) -> None:
+    net = make_net()
+    torch.manual_seed(123)
+    expected = torch.rand(3)
+    torch.manual_seed(123)
+    fit(PlainLearner(net), fit_set, SETTINGS, folder=tmp_path, stage="a", seed=1, progress=None)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(
+    tmp_path: Path, make_net, fit_set, same_tensors
+) -> None:
+    def run(folder: Path, stop=None):
+        net = make_net()
+        fit(
+            PlainLearner(net),
+            fit_set,
+            SETTINGS,
+            folder=folder,
+            stage="plain",
+            seed=1,
+            progress=None,
+            stop=stop,
+        )
+        return net
+
+    expected = run(tmp_path / "whole")
+    steps = iter(range(10_000))
+
+    def interrupt() -> bool:
+        if next(steps) == 20:
+            signal.raise_signal(signal.SIGINT)
+        return False
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(InterruptedRunError, match="SIGINT") as caught:
+        run(tmp_path / "interrupted", interrupt)
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    same_tensors(run(tmp_path / "interrupted"), expected)
+
+
+def test_the_second_ctrl_c_is_immediate(tmp_path: Path, make_net, fit_set) -> None:
+    def interrupt_twice() -> bool:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second one must not come back")
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            PlainLearner(make_net()),
+            fit_set,
+            SETTINGS,
+            folder=tmp_path,
+            stage="plain",
+            seed=1,
+            progress=None,
+            stop=interrupt_twice,
+        )
+
+
+def test_a_disk_full_in_a_checkpoint_leaves_the_previous_one(
+    tmp_path: Path, make_net, fit_set, same_tensors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: Path):
+        net = make_net()
+        fit(
+            PlainLearner(net),
+            fit_set,
+            SETTINGS,
+            folder=folder,
+            stage="plain",
+            seed=1,
+            progress=None,
+        )
+        return net
+
+    expected = run(tmp_path / "whole")
+    write = os.fsync
+    calls = iter(range(100))
+
+    def full(descriptor: int) -> None:
+        if next(calls) >= 6:
+            raise OSError(28, "No space left on device")
+        write(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        run(tmp_path / "full")
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "full" / "checkpoints").iterdir()] == ["plain.pt"]
+    same_tensors(run(tmp_path / "full"), expected)
+    lines = read_metrics(tmp_path / "full" / "metrics.jsonl")
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(tmp_path: Path, make_net, fit_set) -> None:
+    def run(settings: TrainSettings) -> None:
+        fit(
+            PlainLearner(make_net()),
+            fit_set,
+            settings,
+            folder=tmp_path,
+            stage="plain",
+            seed=1,
+            progress=None,
+        )
+
+    run(TrainSettings(epochs=1, tensorboard=False))
+    with pytest.raises(RunFolderError, match=r"settings\.learning_rate: 0\.001 there, 0\.1 now"):
+        run(TrainSettings(epochs=1, learning_rate=0.1, tensorboard=False))
+    run(TrainSettings(epochs=1, tensorboard=False, checkpoint_every_epochs=7))
+
+
+def test_stages_share_a_folder_and_a_metrics_file(tmp_path: Path, make_net, fit_set) -> None:
+    for _ in range(2):  # the second time all is loaded
+        for stage in ("plain", "finetune"):
+            fit(
+                PlainLearner(make_net()),
+                fit_set,
+                TrainSettings(epochs=2, tensorboard=False),
+                folder=tmp_path,
+                stage=stage,
+                seed=1,
+                progress=None,
+            )
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [
+        ("plain", 1),
+        ("plain", 2),
+        ("finetune", 1),
+        ("finetune", 2),
+    ]

@@ -40,6 +40,11 @@ def class_accuracy_change_percent(
             f"class_accuracy_change_percent: got targets of shape {labels.shape}, "
             f"expected ({len(before)},)"
         )
+    if labels.min() < 0 or labels.max() >= before.shape[1]:
+        raise DataError(
+            f"class_accuracy_change_percent: labels run from {labels.min()} to {labels.max()}, "
+            f"but there are {before.shape[1]} outputs"
+        )
     gained = (after.argmax(dim=1).cpu().numpy() == labels).astype(np.float64)
     lost = (before.argmax(dim=1).cpu().numpy() == labels).astype(np.float64)
     classes = before.shape[1]

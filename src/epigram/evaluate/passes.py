@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from epigram.evaluate.evaluation import Evaluation, Metric, evaluate_logits
 from epigram.evaluate.modes import evaluating
 
 
+@runtime_checkable
 class Labelled(Protocol):
     """Anything with inputs and targets, a ``TensorSet`` above all."""
 

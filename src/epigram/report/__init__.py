@@ -1,0 +1,12 @@
+"""Reports: the page of a run, the comparison of several, and the table in the terminal.
+
+Needs numpy, matplotlib, pillow and rich; never torch.
+"""
+
+from __future__ import annotations
+
+from epigram.report.build import build
+from epigram.report.compare import Comparison, Difference, compare
+from epigram.report.terminal import table
+
+__all__ = ["Comparison", "Difference", "build", "compare", "table"]

@@ -1,0 +1,282 @@
+"""What was asked and what was reached, as rows: the page and the terminal print the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from epigram.report.curves import before_after
+from epigram.report.folder import Record, at, number, record, text
+from epigram.report.words import (
+    NARROW,
+    NOTHING,
+    duration,
+    factor,
+    grouped,
+    in_bytes,
+    metric_value,
+    percent,
+    plain_number,
+    subject,
+)
+
+Say: TypeAlias = Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line: a quantity of the original, of the decoded network, and what it means."""
+
+    name: str
+    before: str
+    after: str
+    meaning: str
+    tone: str = ""
+    """``good`` or ``bad`` where a promise was kept or broken."""
+
+
+def facts(result: Record) -> tuple[Fact, ...]:
+    """Every figure the result holds; figures it does not hold have no row."""
+    rows = [
+        _floor(result),
+        _size(result),
+        _predicted(result),
+        _error(result),
+        *_quality(result),
+        *_paper_counts(result),
+        *_cost(result),
+    ]
+    known = tuple(row for row in rows if row is not None)
+    return known if number(result, "file_bytes") is not None else tuple(map(_of_plain, known))
+
+
+def _of_plain(fact: Fact) -> Fact:
+    """Without a file there is one network only: its figures stand in the first column."""
+    if fact.before == NOTHING:
+        return replace(fact, before=fact.after, after=NOTHING)
+    return fact
+
+
+def columns(rows: Sequence[Fact]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Headings and cells of a table; no column for a second network where there is none."""
+    if any(row.after != NOTHING for row in rows):
+        head: tuple[str, ...] = ("", "original", "compressed", "in words")
+        return head, [(row.name, row.before, row.after, row.meaning) for row in rows]
+    return ("", "figure", "in words"), [(row.name, row.before, row.meaning) for row in rows]
+
+
+def floor_words(result: Record) -> tuple[str, bool] | None:
+    """``accuracy ≥ 98.20 %`` and whether it was met; None where no floor was asked for."""
+    metric, value = text(result, "floor", "metric"), number(result, "floor", "value")
+    met = at(result, "floor", "met")
+    if metric is None or value is None or not isinstance(met, bool):
+        return None
+    relation = "≤" if at(result, "floor", "larger_is_better") is False else "≥"
+    return f"{metric} {relation} {metric_value(metric, value)}", met
+
+
+def headline(result: Record, *, recipe: str | None, fallback: str) -> str:
+    """The run in one sentence; shorter where the run did less."""
+    name = subject(recipe) if recipe else fallback
+    dense, small = number(result, "dense_bytes"), number(result, "file_bytes")
+    before, after = dense_error(result), number(result, "test_error_percent")
+    pieces: list[str] = []
+    if dense is not None and small is not None:
+        pieces.append(f"{in_bytes(dense)} → {in_bytes(small)} ({factor(_ratio(result))})")
+    elif dense is not None:
+        pieces.append(f"{in_bytes(dense)} as 32-bit floats")
+    if before is not None and after is not None:
+        pieces.append(f"{percent(before)} → {percent(after)} test error")
+    elif after is not None or before is not None:
+        pieces.append(f"{percent(after if after is not None else before)} test error")
+    sentence = f"{name}: {', '.join(pieces)}" if pieces else f"{name}: not finished yet"
+    floor = floor_words(result)
+    if floor is not None:
+        sentence += f"; floor {floor[0]} {'met' if floor[1] else 'not met'}"
+    return sentence
+
+
+def dense_error(result: Record) -> float | None:
+    """Test error of the original network, per cent."""
+    return number(result, "dense_test_error_percent")
+
+
+def _ratio(result: Record) -> float | None:
+    dense, small = number(result, "dense_bytes"), number(result, "file_bytes")
+    return dense / small if dense is not None and small else number(result, "ratio")
+
+
+def _floor(result: Record) -> Fact | None:
+    asked = floor_words(result)
+    if asked is None:
+        return None
+    metric = text(result, "floor", "metric") or ""
+    value = number(result, "floor", "value") or 0.0
+    reached = number(result, "floor", "validation_value")
+    spare = "" if reached is None else _spare(metric, abs(reached - value), met=asked[1])
+    verdict = "met" if asked[1] else "NOT met, the best the run had"
+    return Fact(
+        f"floor, {metric}",
+        f"asked {asked[0].removeprefix(metric).strip()}",
+        metric_value(metric, reached),
+        f"{verdict}{spare}; the decoded file on validation images",
+        "good" if asked[1] else "bad",
+    )
+
+
+def _spare(metric: str, gap: float, *, met: bool) -> str:
+    points = f"{100 * gap:.2f} points" if metric in ("accuracy", "error") else plain_number(gap)
+    return f", {points} {'to spare' if met else 'short'}"
+
+
+def _size(result: Record) -> Fact | None:
+    dense, small = number(result, "dense_bytes"), number(result, "file_bytes")
+    if dense is None and small is None:
+        return None
+    meaning = "the original's parameters and buffers as 32-bit floats"
+    if dense is not None and small:
+        meaning = (
+            f"{factor(dense / small)} = {grouped(dense)} / {grouped(small)}; "
+            "the whole file on disk, the original as 32-bit floats"
+        )
+    return Fact("size", in_bytes(dense), in_bytes(small), meaning)
+
+
+def _predicted(result: Record) -> Fact | None:
+    predicted, small = number(result, "predicted_bytes"), number(result, "file_bytes")
+    if predicted is None:
+        return None
+    off = ""
+    if small is not None and predicted:
+        gap = 100 * (small / predicted - 1)
+        off = f"; the file is {abs(gap):.1f}{NARROW}% {'larger' if gap >= 0 else 'smaller'}"
+    return Fact("predicted size", NOTHING, in_bytes(predicted), f"expected before encoding{off}")
+
+
+def _error(result: Record) -> Fact | None:
+    before, after = dense_error(result), number(result, "test_error_percent")
+    if before is None and after is None:
+        return None
+    meaning = "wrong answers on the whole test set"
+    if before is not None and after is not None:
+        change = f"{after - before:+.2f} points".replace("-", "\u2212")
+        meaning = f"{change}; wrong answers on the whole test set, right: of the decoded file"
+    return Fact("test error", percent(before), percent(after), meaning)
+
+
+def _quality(result: Record) -> list[Fact | None]:
+    rows: list[Fact | None] = []
+    nll, ece = number(result, "test_nll"), number(result, "test_calibration_error")
+    if nll is not None:
+        before = plain_number(number(result, "dense_test_nll"))
+        rows.append(Fact("test NLL", before, plain_number(nll), "nats per image; lower is better"))
+    if ece is not None:
+        before = plain_number(number(result, "dense_test_calibration_error"), digits=3)
+        meaning = "mean gap between confidence and accuracy; 0 is perfect"
+        rows.append(Fact("calibration error", before, plain_number(ece, digits=3), meaning))
+    differ = number(result, "disagreement_percent")
+    if differ is None:
+        differ = number(result, "disagreement_percent", "total")
+    if differ is not None:
+        rows.append(
+            Fact(
+                "disagreement",
+                NARROW,
+                NOTHING,
+                percent(differ),
+                "test images the two networks answer differently",
+            )
+        )
+    return rows
+
+
+def _paper_counts(result: Record) -> list[Fact | None]:
+    """Louizos et al. 2017 count bits by formula; nothing of that size is written anywhere."""
+    counts = record(result, "paper_counts")
+    rows: list[Fact | None] = []
+    architecture, uncertain = number(counts, "architecture"), number(counts, "with_uncertainty")
+    if architecture is not None:
+        meaning = "a count, not bytes: original weights per weight left"
+        rows.append(Fact("paper: architecture", NOTHING, factor(architecture), meaning))
+    if uncertain is not None:
+        errors = (number(counts, key) for key in counts if "error" in key)
+        error = next((value for value in errors if value is not None), None)
+        at_error = "" if error is None else f"; test error at that precision {percent(error)}"
+        meaning = (
+            f"a count, not bytes: the same in bits, which the posterior's variance sets{at_error}"
+        )
+        rows.append(Fact("paper: with uncertainty", NOTHING, factor(uncertain), meaning))
+    return rows
+
+
+def _cost(result: Record) -> list[Fact | None]:
+    return [
+        _pair(result, "macs", "multiplications", grouped, "per image, in the forward pass"),
+        _pair(
+            result, "latency_ms", "latency", _milliseconds, "of one forward pass, measured in turns"
+        ),
+        _pair(result, "load_ms", "loading", _milliseconds, "from disk to a network ready to run"),
+        _pair(result, "peak_rss_bytes", "memory", _mebibytes, "peak of the process that evaluates"),
+    ]
+
+
+def _pair(result: Record, key: str, name: str, say: Say, meaning: str) -> Fact | None:
+    before, after = before_after(result.get(key))
+    if after is None:
+        after = number(result, key)
+    if before is None and after is None:
+        return None
+    gain = f"{factor(before / after)} less; " if before and after and before >= 1.05 * after else ""
+    left, right = (NOTHING if value is None else say(value) for value in (before, after))
+    return Fact(name, left, right, gain + meaning)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g} ms"
+
+
+def _mebibytes(value: float) -> str:
+    return f"{value / 2**20:.0f} MiB"
+
+
+def stage_seconds(result: Record) -> tuple[tuple[str, str], ...]:
+    """Seconds per stage, and their sum where the run did not give one."""
+    known = [
+        (stage, number(record(result, "seconds"), stage)) for stage in record(result, "seconds")
+    ]
+    stages = [(stage, seconds) for stage, seconds in known if seconds is not None]
+    rows = [(stage, duration(seconds)) for stage, seconds in stages]
+    if len(stages) > 1 and not any(stage in ("total", "all") for stage, _ in stages):
+        rows.append(("all stages", duration(sum(seconds for _, seconds in stages))))
+    return tuple(rows)
+
+
+def split_rows(result: Record) -> tuple[tuple[str, str, str, str], ...]:
+    """Name, size, use and hash of every split."""
+    use = {
+        "fit": "the weights are fitted to it",
+        "control": "steers: cuts and the weight of the KL",
+        "validation": "judges the floor",
+        "test": "read once, at the end",
+    }
+    rows = []
+    for name, entry in record(result, "splits").items():
+        inner = entry if isinstance(entry, Mapping) else {"size": entry}
+        size = next(
+            (number(inner, k) for k in ("size", "n", "examples", "count") if k in inner), None
+        )
+        found = (text(inner, k) for k in ("hash", "fingerprint", "sha256"))
+        digest = next((value for value in found if value), NOTHING)
+        rows.append((name, plain_number(size), use.get(name, ""), digest))
+    return tuple(rows)
+
+
+def unit_summary(result: Record) -> str | None:
+    """Units of all groups, before and after: ``400 → 111``; None where nothing was counted."""
+    pairs = [before_after(entry) for entry in record(result, "units").values()]
+    known = [(b, a) for b, a in pairs if b is not None and a is not None]
+    if not known:
+        return None
+    kept = sum(a for _, a in known)
+    return f"{grouped(sum(b for b, _ in known))} → {grouped(kept)}"

@@ -120,6 +120,15 @@ def test_the_variable_comes_before_the_clone_and_the_clone_before_the_cache(
     assert int(mnist.load(nowhere / "argument")[0].inputs[0, 0, 0, 0]) == 0
 
 
+def test_places_and_find(nowhere: Path) -> None:
+    assert mnist.find(nowhere / "root") is None
+    raw = write_small(nowhere / "root" / "MNIST" / "raw")
+    assert mnist.find(nowhere / "root") == raw
+    assert raw in mnist.places(nowhere / "root")
+    assert mnist.find() is None
+    assert nowhere / "home" / ".cache" / "epigram" / "mnist" in mnist.places()
+
+
 def test_nowhere_lists_where_it_looked(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPIGRAM_DATA", str(nowhere / "variable"))
     with pytest.raises(DataError, match="torchvision, which could download it") as caught:

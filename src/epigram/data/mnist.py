@@ -42,11 +42,17 @@ def load(root: Path | str | None = None) -> tuple[TensorSet, TensorSet]:
     Raises:
         DataError: found nowhere (the message lists where it looked), or damaged.
     """
-    places = [folder / layout for folder in _folders(root) for layout in _LAYOUTS]
-    for place in places:
-        if _complete(place):
-            return _read(place)
-    return _read(_download(_download_folder(root), places))
+    return _read(find(root) or _download(_download_folder(root), places(root)))
+
+
+def places(root: Path | str | None = None) -> list[Path]:
+    """The folders in which ``load`` looks for the four files, in order."""
+    return [folder / layout for folder in _folders(root) for layout in _LAYOUTS]
+
+
+def find(root: Path | str | None = None) -> Path | None:
+    """The first of ``places`` that has all four files; None if there is none. Opens no file."""
+    return next((place for place in places(root) if _complete(place)), None)
 
 
 def splits(root: Path | str | None = None) -> Splits:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
+from torch._ops import OpOverload
 
 from epigram.structure.labels import OPAQUE, Cause, LabelSpace
 
@@ -49,12 +50,11 @@ class Call:
     def __init__(self, engine: Engine, node: Node) -> None:
         self.engine, self.space, self.node = engine, engine.space, node
         target = node.target
-        assert isinstance(target, torch._ops.OpOverload)
+        assert isinstance(target, OpOverload)
         self.target = target
-        self.overload = target._overloadname
         self.name = operation_name(node)
         self.arguments: dict[str, Any] = {}
-        for position, argument in enumerate(target._schema.arguments):
+        for position, argument in enumerate(target._schema.arguments):  # noqa: SLF001 - no public way
             if position < len(node.args):
                 self.arguments[argument.name] = node.args[position]
             elif argument.name in node.kwargs:
@@ -91,7 +91,7 @@ class Call:
     def shape(self) -> tuple[int, ...]:
         """The shape of the (first) result."""
         value = self.node.meta["val"]
-        return tuple((value[0] if isinstance(value, tuple | list) else value).shape)
+        return sizes(value[0] if isinstance(value, tuple | list) else value)
 
     def results(self, labels: Tensor) -> Value:
         """``labels`` for every result tensor of that shape, opaque labels for the others."""
@@ -149,7 +149,12 @@ def opaque_like(value: Any) -> Tensor | None:
     """Opaque labels in the shape of a traced value; None for what is no tensor."""
     if not isinstance(value, torch.Tensor):
         return None
-    return torch.tensor(OPAQUE).expand(tuple(value.shape))
+    return torch.tensor(OPAQUE).expand(sizes(value))
+
+
+def sizes(value: Tensor) -> tuple[int, ...]:
+    """The traced shape; an axis whose size depends on values (``nonzero``) counts as one element."""
+    return tuple(int(size) if type(size) is int else 1 for size in value.shape)
 
 
 def _fitting(value: Any, labels: Tensor) -> Tensor | None:

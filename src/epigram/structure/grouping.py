@@ -57,7 +57,8 @@ class _Axis:
         """The indices of each class along this axis; shape ``[classes, k]``."""
         at = np.searchsorted(self.classes, classes)
         starts, count = self.starts[at], int(self.counts[at[0]])
-        return self.order[starts[:, None] + np.arange(count)].astype(np.int64)
+        index: IntArray = self.order[starts[:, None] + np.arange(count)].astype(np.int64)
+        return index
 
 
 def _groups(axes: list[_Axis]) -> tuple[list[Group], list[str]]:
@@ -67,8 +68,8 @@ def _groups(axes: list[_Axis]) -> tuple[list[Group], list[str]]:
         for label, count in zip(axis.classes[axis.free], axis.counts[axis.free], strict=True):
             signatures[int(label)].append((position, int(count)))
     alike: dict[tuple[tuple[int, int], ...], list[int]] = defaultdict(list)
-    for label, signature in signatures.items():
-        alike[tuple(signature)].append(label)
+    for label, places in signatures.items():
+        alike[tuple(places)].append(label)
     found: list[tuple[int, Group]] = []
     unread: list[str] = []
     for signature, labels in alike.items():

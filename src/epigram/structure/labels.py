@@ -117,11 +117,6 @@ class LabelSpace:
                     found[root] = cause
         return found
 
-    @property
-    def merges(self) -> int:
-        """A number that grows whenever classes are merged."""
-        return int((self.find(np.arange(len(self._parent))) != np.arange(len(self._parent))).sum())
-
     def _note_pins(self, labels: IntArray, cause: Cause) -> None:
         labels = np.unique(labels)
         labels = labels[labels > INPUT]

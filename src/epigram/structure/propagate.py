@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.utils import _pytree as pytree
 
 from epigram.structure.call import Call, Value, Weight, module_of, opaque_like, operation_name
 from epigram.structure.labels import INPUT, Cause, LabelSpace
@@ -79,7 +81,7 @@ class Propagation:
         """The value of a node that depends on constants only; None for any other."""
         if node.op == "placeholder":
             return self._traced.constants.get(node.name)
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        if node.op != "call_function" or not isinstance(node.target, OpOverload):
             return None
         values = {n: self.constant(n) for n in node.all_input_nodes}
         if any(v is None for v in values.values()):
@@ -113,7 +115,7 @@ class Propagation:
             if node.op == "call_function":
                 self._values[node] = self._step(graph_module, node)
             elif node.op == "output":
-                flat = torch.utils._pytree.tree_leaves(node.args)
+                flat = pytree.tree_leaves(node.args)
                 return [self._output(a) if isinstance(a, torch.fx.Node) else None for a in flat]
         return []
 
@@ -125,15 +127,19 @@ class Propagation:
         if node.target is operator.getitem:
             items, index = self._values.get(node.args[0]), node.args[1]  # type: ignore[arg-type]
             return items[index] if isinstance(items, list) and isinstance(index, int) else None
-        if isinstance(node.target, torch._ops.HigherOrderOperator):
+        if isinstance(node.target, HigherOrderOperator):
             return self._region(graph_module, node)
-        if not isinstance(node.target, torch._ops.OpOverload):
+        if not isinstance(node.target, OpOverload):
             return opaque_like(node.meta.get("val"))
         call = Call(self, node)
         if all(self._values.get(n) is None for n in node.all_input_nodes):
             return call.opaque()
         rule = find_rule(node.target, call.name)
-        result = rule(call)
+        try:
+            result = rule(call)
+        except Exception as error:  # noqa: BLE001 - labels may have shapes that numbers never have
+            cause = call.cause(f"units cannot be followed through it ({error})")
+            return pin_everything(self.space, call.streams(), node.meta.get("val"), cause)
         if rule.__module__.endswith("movement"):
             self._note_movement(call)
         return result

@@ -68,9 +68,19 @@ def mask_units(model: nn.Module, structure: Structure, keep: Mapping[str, BoolAr
         ConfigError: as :func:`epigram.structure.slice_plan`, or a tensor is missing.
         UnsupportedModelError: the model cannot be copied.
     """
-    masks = checked_masks(structure, keep)
     masked = copied(model)
-    tensors = named_tensors(masked)
+    mask_units_(masked, structure, keep)
+    return masked
+
+
+def mask_units_(model: nn.Module, structure: Structure, keep: Mapping[str, BoolArray]) -> None:
+    """:func:`mask_units` in place.
+
+    Raises:
+        ConfigError: as :func:`epigram.structure.slice_plan`, or a tensor is missing.
+    """
+    masks = checked_masks(structure, keep)
+    tensors = named_tensors(model)
     for group in structure.groups:
         if group.name not in masks:
             continue
@@ -82,7 +92,6 @@ def mask_units(model: nn.Module, structure: Structure, keep: Mapping[str, BoolAr
             dropped = torch.from_numpy(member.index[~masks[group.name]].reshape(-1))
             data = tensors[member.tensor].data
             data.index_fill_(member.axis, dropped.to(data.device), 0)
-    return masked
 
 
 def copied(model: nn.Module) -> nn.Module:

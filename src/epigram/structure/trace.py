@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -75,17 +76,16 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
         UnsupportedModelError: ``torch.export`` cannot follow the forward pass.
     """
     given = as_tuple(example_inputs)
-    with evaluating(model), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with evaluating(model), _quiet():
         short = _first_examples(given)
         try:
             exported = torch.export.export(model, short, strict=False)
-        except Exception as short_error:
+        except Exception as short_error:  # noqa: BLE001 - export raises all kinds of errors
             try:
                 if short is given:
                     raise
                 exported = torch.export.export(model, given, strict=False)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 raise UnsupportedModelError(
                     f"structure: torch.export cannot trace {type(model).__name__}.forward: "
                     f"{_first_line(error)}; expected a forward pass without control flow that "
@@ -95,10 +95,23 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     return _describe(model, exported, short)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither warnings nor log lines: what goes wrong in an export is said by our own error."""
+    level = logging.root.manager.disable
+    try:
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
 def _first_examples(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """At most two examples of the batch, where all inputs agree on what the batch is."""
-    sizes = {x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else None for x in inputs}
-    if len(sizes) != 1 or None in sizes or next(iter(sizes)) <= _TRACE_BATCH:
+    sizes = {x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else 0 for x in inputs}
+    if len(sizes) != 1 or max(sizes) <= _TRACE_BATCH:
         return inputs
     return tuple(x[:_TRACE_BATCH] for x in inputs)
 

@@ -8,6 +8,7 @@ removal raises, warns or changes a value is left whole, and the operation in its
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 import warnings
 from dataclasses import dataclass, replace
@@ -16,18 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn.modules.batchnorm import _NormBase
 
 from epigram.records import Group, LeftWhole
+from epigram.structure.fit import fit_modules_
+from epigram.structure.general import in_general_position
 from epigram.structure.plan import slice_plan
-from epigram.structure.surgery import copied, mask_units, remove_units
-from epigram.structure.trace import evaluating
-from epigram.structure.verify import compare
+from epigram.structure.surgery import mask_units_, shrink_parameters_
+from epigram.structure.trace import evaluating, named_tensors
+from epigram.structure.verify import compare, outputs_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Iterator
 
-    from epigram.records import BoolArray
+    from torch import nn
+
+    from epigram.records import BoolArray, SlicePlan
     from epigram.structure.grouping import SizedStructure
     from epigram.structure.propagate import Movement, Propagation
 
@@ -50,9 +54,9 @@ def keep_what_can_go(
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
-    network, inputs = _in_general_position(model, inputs)
+    network, inputs = in_general_position(model, inputs)
     trial = _Trial(structure, network, inputs)
-    accepted, refused = trial.accept([], removable)
+    _, refused = trial.accept([], removable)
     names = {group.name for group in structure.groups} - set(refused)
     left = tuple(
         _explain(structure.group(name), obstacle, propagation) for name, obstacle in refused.items()
@@ -84,21 +88,23 @@ class _Trial:
         return base, refused | more
 
     def _obstacle(self, groups: list[Group]) -> _Obstacle | None:
-        for keep in (_without_first(groups), _without_some(groups)):
+        for keep in _patterns(groups):
             obstacle = self._try(keep)
             if obstacle is not None:
                 return obstacle
         return None
 
     def _try(self, keep: dict[str, BoolArray]) -> _Obstacle | None:
-        masked = mask_units(self.network, self.structure, keep)
-        small = remove_units(self.network, slice_plan(self.structure, keep))
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                difference, allowed, reason = compare(small, masked, self.inputs)
-        except Exception as error:
+                with _masked(self.network, self.structure, keep):
+                    masked = outputs_of(self.network, self.inputs)
+                with _shrunk(self.network, slice_plan(self.structure, keep)):
+                    small = outputs_of(self.network, self.inputs)
+        except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
             return _from_error(error)
+        difference, allowed, reason = compare(small, masked)
         if not reason and not difference <= allowed:
             reason = f"the smaller network's output differs by {difference:.3g}"
         if not reason and caught:
@@ -115,80 +121,54 @@ class _Trial:
         return f"the smaller network warns: {new[0]}" if new else ""
 
 
-def _without_first(groups: list[Group]) -> dict[str, BoolArray]:
-    return {group.name: np.arange(group.units) > 0 for group in groups}
-
-
-def _without_some(groups: list[Group]) -> dict[str, BoolArray]:
-    """About a third of the units at random, at least one of them and not all."""
-    random = np.random.default_rng(_SEED)
-    keep = {}
-    for group in groups:
-        dropped = random.permutation(group.units)[: max(1, group.units // 3)]
-        keep[group.name] = ~np.isin(np.arange(group.units), dropped)
-    return keep
-
-
-def _in_general_position(
-    model: nn.Module, inputs: tuple[Any, ...]
-) -> tuple[nn.Module, tuple[Any, ...]]:
-    """A copy with random weights and inputs, in double precision where the model allows it."""
-    generator = torch.Generator().manual_seed(_SEED)
-    network = copied(model)
-    for module in network.modules():
-        _randomise_(module, generator)
-    drawn = tuple(_random_like(x, generator) for x in inputs)
-    double = copied(network).double()
-    for candidate, given in (
-        (double, _doubled(drawn)),
-        (double, _doubled(inputs)),
-        (network, drawn),
-    ):
-        if _runs(candidate, given):
-            return candidate, given
-    return network, inputs
-
-
-def _randomise_(module: nn.Module, generator: torch.Generator) -> None:
-    for name, parameter in module.named_parameters(recurse=False):
-        if not parameter.is_floating_point():
-            continue
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() > 1:
-            values = noise * (2.0 / max(1, parameter[0].numel())) ** 0.5
-        else:
-            values = 0.3 * noise + (1.0 if name == "weight" else 0.0)
-        parameter.data.copy_(values)
-    if isinstance(module, _NormBase) and module.running_mean is not None:
-        module.running_mean.copy_(0.3 * torch.randn(module.running_mean.shape, generator=generator))
-        if module.running_var is not None:
-            spread = torch.rand(module.running_var.shape, generator=generator)
-            module.running_var.copy_(0.5 + spread)
-
-
-def _random_like(value: Any, generator: torch.Generator) -> Any:
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        return value
-    return torch.randn(value.shape, generator=generator).to(value)
-
-
-def _doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    def double(value: Any) -> Any:
-        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
-        return value.double() if floating else value
-
-    return tuple(double(value) for value in inputs)
-
-
-def _runs(network: nn.Module, inputs: tuple[Any, ...]) -> bool:
+@contextlib.contextmanager
+def _masked(
+    network: nn.Module, structure: SizedStructure, keep: dict[str, BoolArray]
+) -> Iterator[None]:
+    """The network with nobody reading the dropped units, for a while."""
+    tensors = named_tensors(network)
+    reading = {m.tensor for g in structure.groups for m in g.members if m.role == "reads"}
+    before = {name: tensors[name].data for name in reading if name in tensors}
     try:
-        with evaluating(network), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            leaves = torch.utils._pytree.tree_leaves(network(*inputs))
-    except Exception:
-        return False
-    tensors: list[Tensor] = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        for name, data in before.items():
+            tensors[name].data = data.clone()
+        mask_units_(network, structure, keep)
+        yield
+    finally:
+        for name, data in before.items():
+            tensors[name].data = data
+
+
+@contextlib.contextmanager
+def _shrunk(network: nn.Module, plan: SlicePlan) -> Iterator[None]:
+    """The network without the units, for a while; copying it for every trial would be slow."""
+    tensors = named_tensors(network)
+    data = {name: tensors[name].data for name in plan}
+    attributes = [(module, dict(module.__dict__)) for module in network.modules()]
+    try:
+        shrink_parameters_(tensors, plan)
+        fit_modules_(network, [tensors[name] for name in plan])
+        yield
+    finally:
+        for module, before in attributes:
+            module.__dict__.update(before)
+        for name, whole in data.items():
+            tensors[name].data = whole
+
+
+def _patterns(groups: list[Group]) -> Iterator[dict[str, BoolArray]]:
+    """Removals that tell apart: one unit, all but one, various numbers, every second group."""
+    random = np.random.default_rng(_SEED)
+    yield {group.name: np.arange(group.units) > 0 for group in groups}
+    yield {group.name: np.arange(group.units) == group.units - 1 for group in groups}
+    various = {}
+    for group in groups:
+        kept = random.permutation(group.units)[: random.integers(1, group.units)]
+        various[group.name] = np.isin(np.arange(group.units), kept)
+    yield various
+    if len(groups) > 1:
+        yield {group.name: various[group.name] for group in groups[::2]}
+        yield {group.name: various[group.name] for group in groups[1::2]}
 
 
 def _from_error(error: Exception) -> _Obstacle:
@@ -197,7 +177,7 @@ def _from_error(error: Exception) -> _Obstacle:
     message = lines[0] if lines else type(error).__name__
     users = [frame for frame in frames if not frame.filename.startswith(_OURS)]
     source = (users[-1].line or "") if users else ""
-    written = f"forward says `{source}`: " if source else ""
+    written = f"forward says `{source[:80]}`: " if source else ""
     return _Obstacle(source, f"{written}{message}")
 
 
@@ -205,12 +185,13 @@ def _explain(group: Group, obstacle: _Obstacle, propagation: Propagation) -> Lef
     through = _movements_of(group, propagation)
     at_fault = [m for m in through if obstacle.source and m.source == obstacle.source] or through
     operation = at_fault[-1].operation if at_fault else "forward"
-    return LeftWhole(
-        group.name,
-        operation,
-        f"removing its units from a copy does not work ({obstacle.reason}); "
-        "sizes written as numbers in forward are the usual cause: use x.flatten(1) or x.size(1)",
+    remedy = (
+        "; a size written as a number in forward is the usual cause: use x.flatten(1) or x.size(1)"
+        if at_fault
+        else ""
     )
+    reason = f"removing its units from a copy does not work ({obstacle.reason}){remedy}"
+    return LeftWhole(group.name, operation, reason)
 
 
 def _movements_of(group: Group, propagation: Propagation) -> list[Movement]:

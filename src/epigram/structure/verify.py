@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from epigram.errors import RemovalError
 from epigram.structure.trace import ExampleInputs, as_tuple, evaluating
@@ -34,7 +36,8 @@ def verify_removal(
     Raises:
         RemovalError: the outputs differ in number, shape or by more than ``tolerance`` (absolute).
     """
-    difference, allowed, reason = compare(small, masked, as_tuple(inputs))
+    given = as_tuple(inputs)
+    difference, allowed, reason = compare(outputs_of(small, given), outputs_of(masked, given))
     allowed = allowed if tolerance is None else tolerance
     if reason or not difference <= allowed:
         raise RemovalError(
@@ -44,15 +47,18 @@ def verify_removal(
     return difference
 
 
-def compare(
-    small: nn.Module, masked: nn.Module, inputs: tuple[Any, ...]
-) -> tuple[float, float, str]:
+def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
+    """All tensors the model returns in eval mode, without any dropout."""
+    with evaluating(model), _WithoutDropout():
+        leaves = pytree.tree_leaves(model(*inputs))
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float, str]:
     """Largest difference, what rounding may explain, and a sentence where shapes differ already."""
-    with evaluating(small, masked), _WithoutDropout():
-        ours, theirs = _tensors(small(*inputs)), _tensors(masked(*inputs))
     if [t.shape for t in ours] != [t.shape for t in theirs]:
         shapes = [tuple(t.shape) for t in ours], [tuple(t.shape) for t in theirs]
-        return float("inf"), 0.0, f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
+        return math.inf, 0.0, f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
     difference, allowed = 0.0, 0.0
     for mine, reference in zip(ours, theirs, strict=True):
         if not reference.numel():
@@ -63,14 +69,9 @@ def compare(
         scale = max(1.0, float(reference.double().abs().max()))
         relative = _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE)
         allowed = max(allowed, relative * scale)
-        if difference != difference:
+        if math.isnan(difference):
             return difference, allowed, "one of the outputs is not a number where the other is one"
     return difference, allowed, ""
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
 class _WithoutDropout(TorchFunctionMode):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch._ops import OpOverload
 
 from epigram.structure.rules import (
     contractions,
@@ -35,10 +36,11 @@ RULES: dict[str, Rule] = {
 _NOT_WHAT_THE_NAME_SAYS = {("view", "dtype"), ("reshape", "dtype")}
 
 
-def find_rule(target: torch._ops.OpOverload, name: str) -> Rule:
+def find_rule(target: OpOverload, name: str) -> Rule:
     """The rule for an operator: by PyTorch's own point-wise tag, by name, or the one that pins."""
-    if torch.Tag.pointwise in target.tags or target._overloadname == "other":
+    overload = str(target).rpartition(".")[2]
+    if torch.Tag.pointwise in target.tags or overload == "other":
         return elementwise.rule
-    if (name, target._overloadname) in _NOT_WHAT_THE_NAME_SAYS:
+    if (name, overload) in _NOT_WHAT_THE_NAME_SAYS:
         return opaque.rule
     return RULES.get(name, opaque.rule)

@@ -22,7 +22,7 @@ def linear(call: Call) -> Value:
     """
     weight, labels = call.weight("weight"), call.subject
     if weight is None:
-        return opaque.rule(call)
+        return _derived_weight(call)
     outputs, last = weight.shape[0], labels.dim() - 1
     varying = call.space.varying(labels)
     if varying and last not in varying:
@@ -52,16 +52,21 @@ def embedding(call: Call) -> Value:
     """A table look-up produces the columns of the table; its rows are words, not units."""
     weight = call.weight("weight")
     if weight is None:
-        return opaque.rule(call)
+        return _derived_weight(call)
     produced = call.space.fresh(weight.shape[1])
     call.record("weight", 1, produced, "produces")
     return produced.expand(call.shape)
 
 
+def _derived_weight(call: Call) -> Value:
+    cause = call.cause("its weight is computed in forward, not a tensor of the model")
+    return opaque.pin_everything(call.space, call.streams(), call.node.meta.get("val"), cause)
+
+
 def _convolve(call: Call, *, output_axis: int, input_axis: int) -> Value:
     weight, labels, groups = call.weight("weight"), call.subject, int(call.get("groups", 1))
     if weight is None:
-        return opaque.rule(call)
+        return _derived_weight(call)
     channel = labels.dim() - (len(weight.shape) - 2) - 1
     along = channels(call, channel)
     outputs = call.shape[channel]

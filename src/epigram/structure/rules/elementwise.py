@@ -86,18 +86,52 @@ RULES: dict[str, Rule] = {
     "prelu": prelu,
     "glu": gated,
     **dict.fromkeys(
-        (
-            "hardswish hardsigmoid log_sigmoid logsigmoid tanhshrink softsign copy masked_fill where"
-        ).split(),
+        [
+            "hardswish",
+            "hardsigmoid",
+            "log_sigmoid",
+            "logsigmoid",
+            "tanhshrink",
+            "softsign",
+            "copy",
+            "masked_fill",
+            "where",
+        ],
         rule,
     ),
     **dict.fromkeys(
-        (
-            "clone contiguous detach alias to _to_copy type_as lift_fresh_copy lift_fresh dropout "
-            "native_dropout feature_dropout alpha_dropout feature_alpha_dropout zeros_like "
-            "ones_like full_like empty_like rand_like randn_like bernoulli fill zero cpu float "
-            "double half bfloat16 resolve_conj resolve_neg"
-        ).split(),
+        [
+            "clone",
+            "contiguous",
+            "detach",
+            "alias",
+            "to",
+            "_to_copy",
+            "type_as",
+            "lift_fresh_copy",
+            "lift_fresh",
+            "dropout",
+            "native_dropout",
+            "feature_dropout",
+            "alpha_dropout",
+            "feature_alpha_dropout",
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "empty_like",
+            "rand_like",
+            "randn_like",
+            "bernoulli",
+            "fill",
+            "zero",
+            "cpu",
+            "float",
+            "double",
+            "half",
+            "bfloat16",
+            "resolve_conj",
+            "resolve_neg",
+        ],
         first,
     ),
 }

@@ -45,16 +45,45 @@ def _pinned(call: Call, axes: list[int]) -> bool:
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
-        (
-            "sum mean amax amin max min aminmax argmax argmin prod var std var_mean std_mean any all "
-            "logsumexp norm linalg_vector_norm median nanmean nansum"
-        ).split(),
+        [
+            "sum",
+            "mean",
+            "amax",
+            "amin",
+            "max",
+            "min",
+            "aminmax",
+            "argmax",
+            "argmin",
+            "prod",
+            "var",
+            "std",
+            "var_mean",
+            "std_mean",
+            "any",
+            "all",
+            "logsumexp",
+            "norm",
+            "linalg_vector_norm",
+            "median",
+            "nanmean",
+            "nansum",
+        ],
         reduce,
     ),
     **dict.fromkeys(
-        (
-            "softmax log_softmax _softmax _log_softmax cumsum cumprod cummax cummin logcumsumexp sort"
-        ).split(),
+        [
+            "softmax",
+            "log_softmax",
+            "_softmax",
+            "_log_softmax",
+            "cumsum",
+            "cumprod",
+            "cummax",
+            "cummin",
+            "logcumsumexp",
+            "sort",
+        ],
         along,
     ),
 }

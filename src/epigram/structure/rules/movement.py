@@ -42,6 +42,8 @@ def pad(call: Call) -> Value:
     if channel in dims and channel in varying:
         call.space.pin(labels, call.cause("it adds constant units beside those of a layer"))
         return call.opaque()
+    if channel not in varying and any(d in varying for d in dims):
+        call.space.pin(labels, call.cause("it adds constant units beside those of a layer"))
     call.space.tie(labels, dims, call.cause("padding repeats positions"))
     for dim in dims:
         labels = labels.narrow(dim, 0, 1)
@@ -65,13 +67,54 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("index", "index_select", "gather", "take_along_dim"), pick),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     **dict.fromkeys(
-        (
-            "permute transpose t numpy_T mT matrix_H movedim moveaxis swapaxes swapdims squeeze "
-            "unsqueeze slice select narrow cat concat concatenate stack hstack vstack dstack chunk "
-            "split split_with_sizes tensor_split unsafe_split unsafe_chunk unbind expand expand_as "
-            "broadcast_to repeat repeat_interleave tile roll flip fliplr flipud rot90 diagonal unfold "
-            "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle"
-        ).split(),
+        [
+            "permute",
+            "transpose",
+            "t",
+            "numpy_T",
+            "mT",
+            "matrix_H",
+            "movedim",
+            "moveaxis",
+            "swapaxes",
+            "swapdims",
+            "squeeze",
+            "unsqueeze",
+            "slice",
+            "select",
+            "narrow",
+            "cat",
+            "concat",
+            "concatenate",
+            "stack",
+            "hstack",
+            "vstack",
+            "dstack",
+            "chunk",
+            "split",
+            "split_with_sizes",
+            "tensor_split",
+            "unsafe_split",
+            "unsafe_chunk",
+            "unbind",
+            "expand",
+            "expand_as",
+            "broadcast_to",
+            "repeat",
+            "repeat_interleave",
+            "tile",
+            "roll",
+            "flip",
+            "fliplr",
+            "flipud",
+            "rot90",
+            "diagonal",
+            "unfold",
+            "pixel_shuffle",
+            "pixel_unshuffle",
+            "channel_shuffle",
+            "native_channel_shuffle",
+        ],
         move,
     ),
 }

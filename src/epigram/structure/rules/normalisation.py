@@ -37,9 +37,9 @@ def layer_norm(call: Call) -> Value:
     if any(d >= labels.dim() - normalised for d in call.space.varying(labels)):
         call.space.pin(labels, call.cause("its statistics mix the units"))
     for argument in ("weight", "bias"):
-        weight = call.weight(argument)
-        if weight is not None:
-            call.space.pin(call.engine.stream(call.arguments[argument]), call.cause("kept whole"))
+        affine = call.engine.stream(call.arguments[argument]) if call.get(argument) else None
+        if affine is not None:
+            call.space.pin(affine, call.cause("kept whole"))
     return call.results(labels)
 
 

@@ -21,8 +21,11 @@ def rule(call: Call) -> Value:
 
 
 def pin_everything(space: LabelSpace, streams: list[Tensor], result: Any, cause: Cause) -> Value:
-    """Pin all ``streams``. A single result of the first one's shape keeps its (pinned) labels, so
-    that an operation behind the last layer is not taken for the reason why outputs stay."""
+    """Pin all ``streams``; the result stays as well.
+
+    A single result of the first one's shape keeps its (pinned) labels, so that an operation behind
+    the last layer is not taken for the reason why outputs stay.
+    """
     for labels in streams:
         space.pin(labels, cause)
     if isinstance(result, tuple | list):

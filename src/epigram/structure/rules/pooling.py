@@ -20,28 +20,27 @@ def pool(call: Call) -> Value:
     return call.results(shaped)
 
 
+_PER_DIGIT = [
+    "max_pool",
+    "avg_pool",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "upsample_nearest",
+    "_upsample_nearest_exact",
+    "upsample_nearest_exact",
+]
+_OTHERS = [
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
+    "upsample_linear1d",
+    "upsample_bilinear2d",
+    "_upsample_bilinear2d_aa",
+    "upsample_bicubic2d",
+    "_upsample_bicubic2d_aa",
+    "upsample_trilinear3d",
+]
+
 RULES: dict[str, Rule] = {
-    f"{name}{spatial}d": pool
-    for spatial in (1, 2, 3)
-    for name in (
-        "max_pool",
-        "avg_pool",
-        "adaptive_avg_pool",
-        "adaptive_max_pool",
-        "upsample_nearest",
-        "_upsample_nearest_exact",
-        "upsample_nearest_exact",
-    )
-} | {
-    name: pool
-    for name in (
-        "max_pool2d_with_indices",
-        "max_pool3d_with_indices",
-        "upsample_linear1d",
-        "upsample_bilinear2d",
-        "_upsample_bilinear2d_aa",
-        "upsample_bicubic2d",
-        "_upsample_bicubic2d_aa",
-        "upsample_trilinear3d",
-    )
+    **{f"{name}{spatial}d": pool for name in _PER_DIGIT for spatial in (1, 2, 3)},
+    **dict.fromkeys(_OTHERS, pool),
 }

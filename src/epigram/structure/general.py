@@ -1,0 +1,78 @@
+"""A network in general position: random weights, random inputs, double precision where possible."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.modules.batchnorm import _NormBase
+from torch.utils import _pytree as pytree
+
+from epigram.structure.surgery import copied
+from epigram.structure.trace import evaluating
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_SEED = 20170224
+
+
+def in_general_position(
+    model: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[nn.Module, tuple[Any, ...]]:
+    """A copy with random weights, and random inputs of the same shapes where it accepts them."""
+    generator = torch.Generator().manual_seed(_SEED)
+    network = copied(model)
+    for module in network.modules():
+        _randomise_(module, generator)
+    drawn = tuple(_random_like(x, generator) for x in inputs)
+    with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
+        double = copied(network).double()
+        for given in (_doubled(drawn), _doubled(inputs)):
+            if _runs(double, given):
+                return double, given
+    return network, drawn if _runs(network, drawn) else inputs
+
+
+def _randomise_(module: nn.Module, generator: torch.Generator) -> None:
+    for name, parameter in module.named_parameters(recurse=False):
+        if not parameter.is_floating_point():
+            continue
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() > 1:
+            values = noise * (2.0 * parameter.shape[0] / max(1, parameter.numel())) ** 0.5
+        else:
+            values = 0.3 * noise + (1.0 if name == "weight" else 0.0)
+        parameter.data.copy_(values)
+    if isinstance(module, _NormBase) and module.running_mean is not None:
+        module.running_mean.copy_(0.3 * torch.randn(module.running_mean.shape, generator=generator))
+        if module.running_var is not None:
+            spread = torch.rand(module.running_var.shape, generator=generator)
+            module.running_var.copy_(0.5 + spread)
+
+
+def _random_like(value: Any, generator: torch.Generator) -> Any:
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return value
+    return torch.randn(value.shape, generator=generator).to(value)
+
+
+def _doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def double(value: Any) -> Any:
+        floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+        return value.double() if floating else value
+
+    return tuple(double(value) for value in inputs)
+
+
+def _runs(network: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    try:
+        with evaluating(network), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            leaves = pytree.tree_leaves(network(*inputs))
+    except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
+        return False
+    tensors: list[Tensor] = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)

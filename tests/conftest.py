@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from tests.shape_checks import check
 
-jaxtyping.install_import_hook("epigram", "beartype.beartype")
+jaxtyping.install_import_hook("epigram", f"{check.__module__}.{check.__name__}")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from epigram.artifact import load, save
     from epigram.convert import bayesianize
     from epigram.errors import EpigramError
-    from epigram.evaluate import evaluate
     from epigram.objective import ELBO
     from epigram.pipeline import CompressSettings, compress, predict
     from epigram.records import Floor
@@ -28,7 +27,6 @@ _HOMES = {
     "bayesianize": "epigram.convert",
     "ELBO": "epigram.objective",
     "predict": "epigram.pipeline",
-    "evaluate": "epigram.evaluate",
     "Floor": "epigram.records",
     "EpigramError": "epigram.errors",
 }
@@ -41,7 +39,6 @@ __all__ = [
     "bayesianize",
     "ELBO",
     "predict",
-    "evaluate",
     "Floor",
     "EpigramError",
     "__version__",

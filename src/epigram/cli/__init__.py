@@ -56,6 +56,8 @@ def guarded(command: Callable[[], int]) -> int:
         return command()
     try:
         return command()
+    except SystemExit as stop:  # argparse has printed help
+        return int(stop.code or DONE)
     except KeyboardInterrupt:
         return _refuse(
             "interrupted; the same command goes on from the last checkpoint", INTERRUPTED
@@ -69,7 +71,9 @@ def guarded(command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        return _refuse(f"{error.filename}: {error.strerror}", WRONG_CALL)
+        return _refuse(
+            f"{error.filename}: {error.strerror}" if error.filename else str(error), WRONG_CALL
+        )
     except OSError as error:
         if error.errno is None:
             raise

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from epigram.cli import output
 from epigram.errors import ConfigError, DataError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def recipe(model: str, data: str, *, weights: str | None) -> Recipe:
     from epigram import config, pipeline, recipes
 
     build_model, load = find(model, "--model"), find(data, "--data")
+    path = None if weights is None else output.existing_file(weights)
 
     def build() -> nn.Module:
         net = build_model()
@@ -128,10 +130,10 @@ def recipe(model: str, data: str, *, weights: str | None) -> Recipe:
             raise UnsupportedModelError(
                 f"--model {model}: returned {type(net).__name__}, expected a torch.nn.Module"
             )
-        return net if weights is None else load_weights(net, Path(weights))
+        return net if path is None else load_weights(net, path)
 
     settings = pipeline.CompressSettings()
-    if weights is not None:
+    if path is not None:
         settings = config.with_overrides(settings, {"plain.epochs": 0})
     return recipes.Recipe(
         name=f"{model}/{data}",

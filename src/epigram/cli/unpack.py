@@ -53,8 +53,9 @@ def shapes(path: Path, recipe: str | None) -> dict[str, tuple[int, ...]] | None:
         ConfigError: the file is bare and no recipe says whose network it holds.
     """
     if recipe is not None:
-        state = asked.named_recipe(recipe).build().state_dict()
-        return {name: tuple(tensor.shape) for name, tensor in state.items()}
+        from epigram import artifact
+
+        return artifact.dense_shapes(asked.named_recipe(recipe).build())
     if codec.inspect(read_capped(path))["profile"] == "bare":
         raise ConfigError(
             f"{path}: a bare file leaves tensor names to the model; say whose with --recipe"

@@ -37,6 +37,13 @@ class Alphabet:
         out.append(left)
         return out
 
+    def fade(self, most: int) -> None:
+        """Keep the proportions, but trust them no more than ``most`` observations a node."""
+        for node, (stop, go) in enumerate(zip(self.stops, self.passes, strict=True)):
+            if stop + go > most:
+                self.stops[node] = stop * most // (stop + go)
+                self.passes[node] = go * most // (stop + go)
+
     def learn(self, symbols: Symbols) -> None:
         """Count what was just coded."""
         seen = np.bincount(symbols, minlength=len(self.stops) + 1)
@@ -51,7 +58,12 @@ class Alphabet:
 
 def code_adaptive(coder: Coder, nodes: int, values: Symbols | None, count: int) -> Symbols:
     """``count`` symbols 0..nodes under an ``Alphabet`` that starts from nothing."""
-    alphabet, out, done = Alphabet(nodes), np.zeros(count, dtype=np.int32), 0
+    return code_with(coder, Alphabet(nodes), values, count)
+
+
+def code_with(coder: Coder, alphabet: Alphabet, values: Symbols | None, count: int) -> Symbols:
+    """``count`` symbols under ``alphabet``, which learns them."""
+    out, done = np.zeros(count, dtype=np.int32), 0
     while done < count:
         size = min(max(1, done >> BLOCK_SHIFT), count - done)
         given = None if values is None else values[done : done + size]
@@ -70,11 +82,11 @@ def adaptive_bits(histogram: NDArray[np.int64]) -> float:
         if not beyond:
             break
         beyond -= stop
-        bits += _kt_bits(stop, beyond)
+        bits += kt_bits(stop, beyond)
     return bits
 
 
-def _kt_bits(zeros: int, ones: int) -> float:
+def kt_bits(zeros: int, ones: int) -> float:
     """-log2 of the Krichevsky-Trofimov probability of a sequence with so many zeros and ones."""
     nats = (
         math.lgamma(zeros + ones + 1)

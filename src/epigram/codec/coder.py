@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from constriction import stream
@@ -73,6 +73,10 @@ class Coder(ABC):
     def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
         """Code ``count`` symbols with a constriction model."""
 
+    @abstractmethod
+    def _run_one(self, model: Any, value: int | None) -> int:
+        """Code a single symbol, quicker than an array of one."""
+
     def table(
         self, frequencies: Sequence[int] | NDArray[np.int64], values: Symbols | None, count: int
     ) -> Symbols:
@@ -102,8 +106,11 @@ class Coder(ABC):
 
     def flag(self, state: Flag, value: int | None) -> int:
         """One adaptive bit; ``state`` learns it."""
-        given = None if value is None else np.array([value], dtype=np.int32)
-        bit = int(self.table(state.table(), given, 1)[0])
+        zero, one = state.table()
+        model = stream.model.Categorical(np.array([zero - 1.0, one - 1.0]), perfect=False)
+        bit = self._run_one(model, value)
+        self._account(PRECISION - math.log2(one if bit else zero), 1)
+        self._room_for(0.0)
         state.ones += bit
         state.zeros += 1 - bit
         return bit
@@ -116,8 +123,13 @@ class Coder(ABC):
             if (high << 16) + low >= size:
                 raise FormatError(f"stream: got {(high << 16) + low}, expected less than {size}")
             return (high << 16) + low
-        given = None if value is None else np.array([value], dtype=np.int32)
-        return int(self.uniform(size, given, 1)[0])
+        if size == 1:
+            return 0
+        bits = PRECISION - math.log2(TOTAL // size)
+        self._room_for(bits)
+        out = self._run_one(stream.model.Uniform(size), value)
+        self._account(bits, 1)
+        return out
 
     def natural(self, states: list[Flag], value: int | None) -> int:
         """One integer 0..2**32-2: bit length of value + 1 in unary flags, then the bits below it.
@@ -155,6 +167,12 @@ class Writer(Coder):
             self._encoder.encode(values, model)
         return values
 
+    def _run_one(self, model: Any, value: int | None) -> int:
+        assert value is not None
+        if self._encoder is not None:
+            self._encoder.encode(value, model)
+        return value
+
     def finish(self) -> bytes:
         """The fewest bytes that, followed by zeros, decode to what was written."""
         assert self._encoder is not None
@@ -182,13 +200,23 @@ class Reader(Coder):
 
     def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
         del values
+        out: Symbols = self._guarded(model, count)
+        return out
+
+    def _run_one(self, model: Any, value: int | None) -> int:
+        del value
+        return int(self._guarded(model))
+
+    def _guarded(self, *arguments: Any) -> Any:
         try:
-            out: Symbols = self._decoder.decode(model, count)
+            return self._decoder.decode(*arguments)
         except (KeyboardInterrupt, SystemExit, MemoryError):
             raise
-        except BaseException as error:  # noqa: BLE001  (a Rust panic is not an Exception)
-            _refuse(error)
-        return out
+        except BaseException as error:
+            raise FormatError(
+                "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes "
+                "belong to another network"
+            ) from error
 
     def _room_for(self, bits: float) -> None:
         if self.total_bits + bits > 8 * self._length + _STATE_BITS:
@@ -209,10 +237,3 @@ class Reader(Coder):
                 f"stream: got {self._length} bytes, expected at most {math.ceil(needed / 8)} "
                 "for the symbols in it; damaged, or not for this class"
             )
-
-
-def _refuse(error: BaseException) -> NoReturn:
-    raise FormatError(
-        "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes belong to "
-        "another network"
-    ) from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.codec.coder import Coder, Flag, Writer
+from epigram.codec.adaptive import kt_bits
+from epigram.codec.coder import Coder, Flag
 
 BoolArray = NDArray[np.bool_]
 _MAX_PERIOD = 64
@@ -27,9 +30,7 @@ def code_mask(coder: Coder, states: MaskStates, mask: BoolArray | None, size: in
 
 def mask_bits(mask: BoolArray) -> float:
     """About what a mask costs, in bits."""
-    dry = Writer(dry=True)
-    code_mask(dry, MaskStates(), mask, len(mask))
-    return sum(dry.bits.values())
+    return _cost(mask, _best_period(mask))
 
 
 def _code_bits(coder: Coder, period: int, mask: BoolArray | None, size: int) -> BoolArray:
@@ -44,10 +45,15 @@ def _code_bits(coder: Coder, period: int, mask: BoolArray | None, size: int) -> 
 
 
 def _best_period(mask: BoolArray) -> int:
-    costs = {}
-    for period in (0, *(p for p in range(2, _MAX_PERIOD + 1) if len(mask) % p == 0)):
-        dry = Writer(dry=True)
-        dry.natural([Flag() for _ in range(6)], period)
-        _code_bits(dry, period, mask, len(mask))
-        costs[period] = sum(dry.bits.values())
-    return min(costs, key=costs.__getitem__)
+    periods = (0, *(p for p in range(2, _MAX_PERIOD + 1) if len(mask) % p == 0))
+    return min(periods, key=lambda period: _cost(mask, period))
+
+
+def _cost(mask: BoolArray, period: int) -> float:
+    before, above = np.ones_like(mask), np.ones_like(mask)
+    before[1:] = mask[:-1]
+    if period:
+        above[period:] = mask[:-period]
+    seen = np.bincount(4 * before + 2 * above + mask, minlength=8).tolist()
+    bits = sum(kt_bits(zeros, ones) for zeros, ones in zip(seen[::2], seen[1::2], strict=True))
+    return bits + 2.0 * math.log2(period + 1)

@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.codec.adaptive import adaptive_bits, code_adaptive, uniform_bits
+from epigram.codec.adaptive import (
+    Alphabet,
+    adaptive_bits,
+    code_adaptive,
+    code_with,
+    uniform_bits,
+)
 from epigram.codec.coder import Coder, Flag, Symbols
 from epigram.errors import FormatError
 
@@ -20,6 +26,7 @@ ZEROS, ADAPTIVE = 0, 1
 RAW_SIGNS, ADAPTIVE_SIGNS = 0, 1
 ESCAPE = 20
 LENGTHS = 32
+MEMORY = 12
 _MAX_SHIFT = 31
 _PARAMETER_BITS = 4.0
 
@@ -38,8 +45,9 @@ class SymbolStates:
     """What the tensors of a file share: how likely each model and parameter is."""
 
     def __init__(self) -> None:
-        self.zero, self.signs = Flag(), Flag()
+        self.model, self.signs = [Flag(), Flag(zeros=2)], Flag()
         self.shift = [Flag() for _ in range(4)]
+        self.magnitudes = Alphabet(ESCAPE)
 
 
 def choose(symbols: NDArray[np.int32]) -> Choice:
@@ -83,7 +91,12 @@ def code_symbols(
         return np.zeros(0, dtype=np.int32)
     choice = None if values is None else choose(values)
     coder.section("scales")
-    model = coder.flag(states.zero, None if choice is None else choice.model)
+    model = coder.natural(states.model, None if choice is None else choice.model)
+    if model > ADAPTIVE:
+        raise FormatError(
+            f"{name}: got symbol model {model}, expected at most {ADAPTIVE}; it was written by a "
+            "later release of epigram, or is damaged"
+        )
     if model == ZEROS:
         return np.zeros(count, dtype=np.int32)
     shift = coder.natural(states.shift, None if choice is None else choice.shift)
@@ -92,7 +105,8 @@ def code_symbols(
     signs = coder.flag(states.signs, None if choice is None else choice.signs)
     coder.section(name)
     wide = None if values is None else np.abs(values.astype(np.int64))
-    magnitudes = _code_magnitudes(coder, shift, wide, count)
+    magnitudes = _code_magnitudes(coder, states.magnitudes, shift, wide, count)
+    states.magnitudes.fade(MEMORY)
     nonzero = np.flatnonzero(magnitudes)
     minus = None if values is None else (values[nonzero] < 0).astype(np.int32)
     minus = _code_signs(coder, signs, minus, len(nonzero))
@@ -103,12 +117,12 @@ def code_symbols(
 
 
 def _code_magnitudes(
-    coder: Coder, shift: int, values: NDArray[np.int64] | None, count: int
+    coder: Coder, alphabet: Alphabet, shift: int, values: NDArray[np.int64] | None, count: int
 ) -> NDArray[np.signedinteger[Any]]:
     """Magnitudes; 32 bits wide where nothing escapes and nothing is shifted."""
     high = None if values is None else values >> shift
     short = None if high is None else np.minimum(high, ESCAPE).astype(np.int32)
-    narrow = code_adaptive(coder, ESCAPE, short, count)
+    narrow = code_with(coder, alphabet, short, count)
     escaped = np.flatnonzero(narrow == ESCAPE)
     if not len(escaped) and not shift:
         return narrow

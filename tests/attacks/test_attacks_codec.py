@@ -1,0 +1,258 @@
+"""Files made to hurt: valid checksums over hostile insides. Decoded or refused, soon, in little memory."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epigram import codec
+from epigram.codec.coder import Flag, Writer
+from epigram.codec.container import wrap
+from epigram.errors import FormatError
+from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
+
+_RNG = np.random.default_rng(0)
+_WEIGHT = _RNG.integers(-2, 3, (4, 12)).astype(np.int32)
+_WEIGHT[:, 5:9] = 0
+SMALL = FileContents(
+    (
+        CodedTensor("a.weight", (6, 24), _WEIGHT, 0.5, (_WEIGHT != 0).any(0)),
+        CodedTensor("a.bias", (6,), _RNG.integers(-99, 99, 4).astype(np.int32), 0.25),
+        RawTensor("n", (), np.array(7, dtype=np.int64)),
+        RawTensor("v", (6,), _RNG.normal(size=4).astype(np.float32)),
+    ),
+    (GroupEdit("a", np.array([1, 0, 1, 1, 0, 1], dtype=bool)),),
+    {"key": "value"},
+)
+DENSE = {tensor.name: tensor.dense_shape for tensor in SMALL.tensors}
+FILES = {"bare": codec.encode(SMALL), "named": codec.encode(SMALL, profile="named")}
+SECONDS = 5.0
+
+
+def _rewrap(stream: bytes, profile: str) -> bytes:
+    return wrap(stream, "bare" if profile == "bare" else "named")
+
+
+def _decoded_or_refused(data: bytes) -> bool:
+    start = time.perf_counter()
+    try:
+        codec.decode(data, dense_shapes=DENSE if data[3] & 15 == 0 else None)
+        outcome = True
+    except FormatError:
+        outcome = False
+    with contextlib.suppress(FormatError):
+        codec.inspect(data)
+    assert time.perf_counter() - start < SECONDS
+    return outcome
+
+
+@settings(max_examples=120)
+@given(
+    st.sampled_from(["bare", "named"]),
+    st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), min_size=1, max_size=4),
+    st.integers(-6, 6),
+)
+def test_changed_streams_with_a_mended_checksum(
+    profile: str, changes: list[tuple[int, int]], longer: int
+) -> None:
+    stream = bytearray(FILES[profile][5:-4])
+    for place, value in changes:
+        stream[place % len(stream)] = value
+    stream = stream[:longer] if longer < 0 else stream + bytes(range(1, longer + 1))
+    _decoded_or_refused(_rewrap(bytes(stream), profile))
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(["bare", "named"]), st.binary(max_size=60))
+def test_noise_with_a_right_outside(profile: str, stream: bytes) -> None:
+    _decoded_or_refused(_rewrap(stream, profile))
+
+
+@settings(max_examples=150)
+@given(st.binary(max_size=80))
+def test_noise(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        codec.decode(data, dense_shapes=DENSE)
+
+
+def test_the_untouched_files_are_decoded() -> None:
+    assert all(_decoded_or_refused(data) for data in FILES.values())
+
+
+@pytest.mark.parametrize("version", [0, 2, 15])
+def test_other_versions_are_named(version: int) -> None:
+    body = bytearray(FILES["bare"][:-4])
+    body[3] = version << 4
+    with pytest.raises(FormatError, match=f"version {version}"):
+        codec.decode(bytes(body) + crc32(body).to_bytes(4, "little"), dense_shapes=DENSE)
+
+
+def test_an_unknown_profile_is_refused() -> None:
+    body = bytearray(FILES["bare"][:-4])
+    body[3] = 0x17
+    with pytest.raises(FormatError, match="profile 7"):
+        codec.decode(bytes(body) + crc32(body).to_bytes(4, "little"), dense_shapes=DENSE)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xe9", b"PK\x03\x04" * 9, b"\x80\x04pickle.." * 3, b"\0" * 64]
+)
+def test_other_files_are_told_apart(data: bytes) -> None:
+    with pytest.raises(FormatError, match="expected an epigram file"):
+        codec.decode(data)
+
+
+def _head(writer: Writer, tensors: int) -> None:
+    writer.natural([Flag() for _ in range(8)], tensors)
+
+
+def _named(writer: Writer, shape: tuple[int, ...], name: str = "w") -> None:
+    """A named file of one coded tensor called ``name``, up to its small shape."""
+    _head(writer, 1)
+    writer.flag(Flag(zeros=1), 0)
+    writer.signed([Flag() for _ in range(8)], 0)
+    writer.below(16, 0)
+    writer.natural([Flag() for _ in range(8)], 0)
+    writer.natural([Flag() for _ in range(12)], len(name))
+    bits: dict[tuple[int, int], Flag] = {}
+    before = 0
+    for byte in name.encode():
+        node = 1
+        for shift in range(7, -1, -1):
+            bit = byte >> shift & 1
+            writer.flag(bits.setdefault((before, node), Flag()), bit)
+            node = 2 * node + bit
+        before = byte
+    writer.natural([Flag() for _ in range(4)], len(shape))
+    sizes = [Flag() for _ in range(16)]
+    for size in shape:
+        writer.natural(sizes, size)
+    writer.natural([Flag() for _ in range(12)], 0)
+    writer.natural([Flag() for _ in range(8)], 0)
+    first, other = Flag(), Flag(zeros=4)
+    for axis in range(len(shape)):
+        writer.flag(first if axis == 0 and len(shape) > 1 else other, 0)
+
+
+def _absurd_count(writer: Writer) -> None:
+    _head(writer, 2**32 - 2)
+
+
+def _absurd_shape(writer: Writer) -> None:
+    _named(writer, (2**31, 2**31, 2**31))
+
+
+def _absurd_rank(writer: Writer) -> None:
+    _named(writer, (1,) * 4000)
+
+
+def _absurd_exponent(writer: Writer) -> None:
+    _head(writer, 1)
+    writer.flag(Flag(zeros=1), 0)
+    writer.signed([Flag() for _ in range(8)], 2**30)
+
+
+def _absurd_text(writer: Writer) -> None:
+    _head(writer, 1)
+    writer.flag(Flag(zeros=1), 0)
+    writer.signed([Flag() for _ in range(8)], 0)
+    writer.below(16, 0)
+    writer.natural([Flag() for _ in range(8)], 0)
+    writer.natural([Flag() for _ in range(12)], 2**31)
+
+
+def _absurd_shift(writer: Writer) -> None:
+    _named(writer, (3,))
+    writer.flag(Flag(zeros=1), 0)
+    writer.natural([Flag(), Flag(zeros=2)], 1)
+    writer.natural([Flag() for _ in range(4)], 40)
+
+
+def _unknown_model(writer: Writer) -> None:
+    _named(writer, (3,))
+    writer.flag(Flag(zeros=1), 0)
+    writer.natural([Flag(), Flag(zeros=2)], 5)
+
+
+@pytest.mark.parametrize(
+    ("fill", "message"),
+    [
+        (_absurd_count, "tensors: got 4294967294"),
+        (_absurd_shape, "max_elements"),
+        (_absurd_rank, "max_rank"),
+        (_absurd_exponent, "exponent"),
+        (_absurd_text, "max_text_bytes"),
+        (_absurd_shift, "shift 40"),
+        (_unknown_model, "symbol model 5"),
+    ],
+)
+def test_absurd_numbers_are_refused_by_name(fill: Callable[[Writer], None], message: str) -> None:
+    writer = Writer()
+    fill(writer)
+    start = time.perf_counter()
+    with pytest.raises(FormatError, match=message):
+        codec.decode(wrap(writer.finish(), "named"))
+    assert time.perf_counter() - start < 1.0
+
+
+def test_symbols_beyond_32_bits_are_refused() -> None:
+    writer = Writer()
+    _named(writer, (1,))
+    writer.flag(Flag(zeros=1), 0)
+    writer.natural([Flag(), Flag(zeros=2)], 1)
+    writer.natural([Flag() for _ in range(4)], 31)
+    writer.flag(Flag(), 0)
+    nodes = [2**23 >> node for node in range(20)]
+    writer.table([*nodes, 2**24 - sum(nodes)], np.array([19], dtype=np.int32), 1)
+    writer.below(2**16, 0)
+    writer.below(2**15, 0)
+    writer.below(2, 0)
+    with pytest.raises(FormatError, match="beyond 32 bits"):
+        codec.decode(wrap(writer.finish(), "named"))
+
+
+def test_a_tiny_file_cannot_ask_for_bytes_it_does_not_hold() -> None:
+    """A raw tensor of 400 MB in a file of 40 bytes, under a cap on memory: refused without them."""
+    writer = Writer()
+    _head(writer, 1)
+    writer.flag(Flag(zeros=1), 1)
+    writer.below(14, 0)
+    writer.flag(Flag(zeros=3), 0)
+    text = "100000000"
+    writer.below(4096, crc32(text.encode()) & 4095)
+    writer.below(2, crc32(text.encode()).bit_count() & 1)
+    writer.flag(Flag(zeros=4), 0)
+    writer.below(3, 0)
+    data = wrap(writer.finish(), "bare")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(FormatError, match="expected at most the"):
+        codec.decode(data, dense_shapes={"w": (100_000_000,)})
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 100_000  # kilobytes
+
+
+def test_reading_a_file_imports_no_torch() -> None:
+    code = "import sys, epigram.codec; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_pair_of_tensor_counts_and_shapes_is_decoded_or_refused() -> None:
+    names = list(DENSE)
+    for count, names_first in itertools.product(range(len(names) + 1), [True, False]):
+        chosen = names[:count] if names_first else names[::-1][:count]
+        try:
+            got = codec.decode(FILES["bare"], dense_shapes={n: DENSE[n] for n in chosen})
+        except FormatError:
+            continue
+        assert chosen == names and len(got.tensors) == len(names)

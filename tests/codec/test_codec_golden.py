@@ -1,0 +1,85 @@
+"""Files written once are read for ever, and written again to the byte."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from epigram import codec
+from epigram.errors import FormatError
+from epigram.records import CodedTensor
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def _script() -> Any:
+    spec = importlib.util.spec_from_file_location("make_golden", GOLDEN / "make_golden.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = _script()
+EXPECTED = SCRIPT.contents()
+DENSE = {tensor.name: tensor.dense_shape for tensor in EXPECTED.tensors}
+PROFILES: list[Literal["bare", "named"]] = ["bare", "named"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_golden_files_say_what_they_said(profile: Literal["bare", "named"]) -> None:
+    data = SCRIPT.path(profile).read_bytes()
+    got = codec.decode(data, dense_shapes=DENSE)
+    for ours, theirs in zip(got.tensors, EXPECTED.tensors, strict=True):
+        assert (ours.name, ours.dense_shape) == (theirs.name, theirs.dense_shape)
+        np.testing.assert_array_equal(ours.values(), theirs.values())
+        assert ours.values().dtype == theirs.values().dtype
+        if isinstance(theirs, CodedTensor) and isinstance(ours, CodedTensor):
+            np.testing.assert_array_equal(ours.symbols, theirs.symbols)
+            assert ours.step_size == theirs.step_size
+            assert (ours.live is None) == (theirs.live is None)
+    if profile == "named":
+        assert got.metadata == EXPECTED.metadata
+        assert [e.kept.tolist() for e in got.edits] == [e.kept.tolist() for e in EXPECTED.edits]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_same_contents_give_the_same_bytes(profile: Literal["bare", "named"]) -> None:
+    assert codec.encode(EXPECTED, profile=profile) == SCRIPT.path(profile).read_bytes()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_flip_of_a_byte_is_refused(profile: Literal["bare", "named"]) -> None:
+    data = SCRIPT.path(profile).read_bytes()
+    for place in range(len(data)):
+        for change in (*(1 << bit for bit in range(8)), 0xFF, 0x5A):
+            damaged = bytearray(data)
+            damaged[place] ^= change
+            with pytest.raises(FormatError):
+                codec.decode(bytes(damaged), dense_shapes=DENSE)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_truncation_and_every_extension_is_refused(profile: Literal["bare", "named"]) -> None:
+    data = SCRIPT.path(profile).read_bytes()
+    for length in range(len(data)):
+        with pytest.raises(FormatError):
+            codec.decode(data[:length], dense_shapes=DENSE)
+    for more in (b"\0", b"\xff", data):
+        with pytest.raises(FormatError):
+            codec.decode(data + more, dense_shapes=DENSE)
+
+
+def test_inspection_needs_neither_model_nor_torch() -> None:
+    named = codec.inspect(SCRIPT.path("named").read_bytes())
+    assert named["units"]["conv1"] == {"kept": 2, "dense": 6}
+    assert named["metadata"] == EXPECTED.metadata
+    assert [entry["name"] for entry in named["tensors"]] == list(DENSE)
+    assert sum(named["breakdown"].values()) == named["file_bytes"]
+    bare = codec.inspect(SCRIPT.path("bare").read_bytes())
+    assert [entry["kind"] for entry in bare["tensors"]] == [e["kind"] for e in named["tensors"]]
+    assert sum(bare["breakdown"].values()) == bare["file_bytes"]

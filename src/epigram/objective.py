@@ -177,7 +177,7 @@ def kl_warmup(epoch_progress: float, warmup_epochs: float, shape: WarmupShape = 
         ConfigError: a negative length or an unknown shape.
 
     Example:
-        >>> kl_warmup(2.5, 10), kl_warmup(2.5, 0), kl_warmup(50, 10)
+        >>> kl_warmup(2.5, 10.0), kl_warmup(2.5, 0.0), kl_warmup(50.0, 10.0)
         (0.25, 1.0, 1.0)
     """
     if shape not in get_args(WarmupShape):

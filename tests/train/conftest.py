@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from epigram.data import TensorSet
-from epigram.train import slice_optimizer_state_
 
 
 class FakeTwin(nn.Module):
@@ -64,11 +64,10 @@ class FakeTwin(nn.Module):
             "weight_logvar": "logvar",
         }
 
-    def shrink_(
-        self, keep: Mapping[str, np.ndarray], optimizer: torch.optim.Optimizer | None = None
-    ) -> None:
+    def shrink_(self, keep: Mapping[str, np.ndarray]) -> list[SimpleNamespace]:
         index = torch.as_tensor(np.flatnonzero(keep["first"]))
         self.kept[self.kept.clone()] = torch.as_tensor(keep["first"])
+        cuts = []
         for parameter, axis in (
             (self.first.weight, 0),
             (self.first.bias, 0),
@@ -77,8 +76,8 @@ class FakeTwin(nn.Module):
             (self.weight_logvar, 1),
         ):
             parameter.data = parameter.data.index_select(axis, index)
-            if optimizer is not None:
-                slice_optimizer_state_(optimizer, parameter, axis, index)
+            cuts.append(SimpleNamespace(parameter=parameter, axis=axis, index=index))
+        return cuts
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def train(folder: Path) -> None:
             least = np.argsort(twin.removability()["first"])[-3:]
             keep = np.ones(8, bool)
             keep[least] = False
-            twin.shrink_({"first": keep}, end.optimizer)
+            learner.shrink_({"first": keep}, optimizer=end.optimizer)
 
     learner = BayesianLearner(twin, 200, on_epoch=on_epoch)
     settings = TrainSettings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -22,10 +22,22 @@ from epigram.train.learner import (
     count_correct,
     widened,
 )
-from epigram.train.optimizers import ParameterGroup
+from epigram.train.optimizers import ParameterGroup, slice_optimizer_state_
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Which quantiles of the removability are logged per group."""
+
+
+@runtime_checkable
+class Cut(Protocol):
+    """Which entries of an axis of a parameter stayed."""
+
+    @property
+    def parameter(self) -> nn.Parameter: ...
+    @property
+    def axis(self) -> int: ...
+    @property
+    def index(self) -> Tensor: ...
 
 
 @runtime_checkable
@@ -39,11 +51,7 @@ class Twin(Protocol):
     def effective_parameters(self) -> int: ...
     def kept_masks(self) -> Mapping[str, NDArray[np.bool_]]: ...
     def named_roles(self) -> Mapping[str, str]: ...
-    def shrink_(
-        self,
-        keep: Mapping[str, NDArray[np.bool_]],
-        optimizer: torch.optim.Optimizer | None = None,
-    ) -> object: ...
+    def shrink_(self, keep: Mapping[str, NDArray[np.bool_]]) -> Iterable[Cut]: ...
 
 
 class BayesianLearner:
@@ -55,7 +63,7 @@ class BayesianLearner:
         loss_fn: (outputs, targets) -> mean NLL per example.
         distillation: a teacher and its share in the likelihood.
         on_epoch: called after every epoch with the control split's metrics and the optimiser; it
-            may shrink the twin (``twin.shrink_(keep, optimizer=end.optimizer)``) and set
+            may shrink the twin (``learner.shrink_(keep, optimizer=end.optimizer)``) and set
             ``kl_multiplier``. What it returns is logged.
 
     Attributes:
@@ -117,12 +125,23 @@ class BayesianLearner:
             "units": {group: kept for group, (kept, _) in self.twin.units_kept().items()},
             "effective_parameters": int(self.twin.effective_parameters()),
             "removability": {
-                group: [float(q) for q in np.quantile(np.asarray(values, float), QUANTILES)]
+                group: _quantiles(np.asarray(values, np.float64))
                 for group, values in self.twin.removability().items()
-                if len(values)
             },
             **logged,
         }
+
+    def shrink_(
+        self, keep: Mapping[str, NDArray[np.bool_]], *, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Remove units from the twin, and from the optimiser's memory with them.
+
+        Args:
+            keep: per group, which of the units it has now stay.
+            optimizer: the one that ``EpochEnd`` brought.
+        """
+        for cut in self.twin.shrink_(keep):
+            slice_optimizer_state_(optimizer, cut.parameter, cut.axis, cut.index)
 
     def state(self) -> dict[str, Any]:
         masks = self.twin.kept_masks()
@@ -147,6 +166,12 @@ class BayesianLearner:
         keep = {name: saved[name][mask] for name, mask in current.items()}
         if not all(mask.all() for mask in keep.values()):
             self.twin.shrink_(keep)
+
+
+def _quantiles(values: NDArray[np.float64]) -> list[float]:
+    """The quantiles of the finite values; none of none."""
+    finite = values[np.isfinite(values)]
+    return [float(q) for q in np.quantile(finite, QUANTILES)] if finite.size else []
 
 
 def _sizes(masks: Mapping[str, NDArray[np.bool_]]) -> str:

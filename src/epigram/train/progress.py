@@ -114,7 +114,7 @@ def duration(seconds: float) -> str:
     """Seconds as a person reads them.
 
     Example:
-        >>> duration(7), duration(75), duration(3700)
+        >>> duration(7.0), duration(75.0), duration(3700.0)
         ('7s', '1m15s', '1h01m')
     """
     whole = round(seconds)

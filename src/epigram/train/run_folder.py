@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, final
 
 from epigram import atomic
 from epigram.config import differences, identity
@@ -18,6 +18,7 @@ _LOCK = ".lock"
 _CONFIG = "config.json"
 
 
+@final
 class RunFolder:
     """Claims a folder for a configuration while the block lasts.
 
@@ -71,7 +72,7 @@ class RunFolder:
         """Weights per epoch, for the movies."""
         return self.path / "frames"
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, final
 
 
+@final
 class StopSignals:
     """While the block lasts, the first Ctrl-C or SIGTERM only sets ``requested``.
 
@@ -21,7 +22,7 @@ class StopSignals:
         self.requested: str | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._on_signal)

@@ -31,11 +31,10 @@ def load_state(path: Path, *, device: torch.device) -> dict[str, Any]:
         FormatError: the file is damaged or is something else.
         FileNotFoundError: there is no such file.
     """
+    data = path.read_bytes()
     try:
-        loaded = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        loaded = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except (RuntimeError, OSError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         raise FormatError(
             f"{path}: damaged, or not a state of ours ({type(error).__name__}); delete it to start "
             "this stage anew"

@@ -13,6 +13,7 @@ from epigram.data import (
     batches,
     batches_per_epoch,
     epoch_order,
+    stream,
 )
 from epigram.errors import ConfigError
 
@@ -78,6 +79,14 @@ def test_augment_comes_before_preprocess() -> None:
     raw, _ = collect(augment=AUGMENT)
     assert torch.equal(x, Preprocess(0.5, 0.25)(raw))
     assert x.min() == -2.0  # the black that moved in is normalised like any other black
+
+
+def test_augmentation_does_not_share_the_random_numbers_of_the_order() -> None:
+    x, y = collect(augment=AUGMENT)
+    shared = AUGMENT.draw(len(DATA), generator=stream._generator(0, 0, stream._ORDER))
+    own = AUGMENT.draw(len(DATA), generator=stream._generator(0, 0, stream._AUGMENT))
+    assert torch.equal(x, AUGMENT.apply(DATA.inputs[y], own))
+    assert not torch.equal(x, AUGMENT.apply(DATA.inputs[y], shared))
 
 
 def test_continues_in_the_middle_of_an_epoch() -> None:

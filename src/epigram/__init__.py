@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from epigram.artifact import load, save
     from epigram.convert import bayesianize
     from epigram.errors import EpigramError
+    from epigram.layers import predict
     from epigram.objective import ELBO
-    from epigram.pipeline import CompressSettings, compress, predict
+    from epigram.pipeline import CompressSettings, compress
     from epigram.records import Floor
 
 __version__ = "0.1.0"
@@ -26,7 +27,7 @@ _HOMES = {
     "save": "epigram.artifact",
     "bayesianize": "epigram.convert",
     "ELBO": "epigram.objective",
-    "predict": "epigram.pipeline",
+    "predict": "epigram.layers",
     "Floor": "epigram.records",
     "EpigramError": "epigram.errors",
 }

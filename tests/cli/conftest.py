@@ -14,7 +14,6 @@ from torch import nn
 
 import epigram
 from epigram.data import Splits, TensorSet, split_fixed
-from epigram.errors import EpigramError
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,10 @@ class Recipe:
     description: str
     build: Any
     load_data: Any
-    preprocess: Any
-    augment: Any
-    settings: CompressSettings
-    floor: str
+    preprocess: Any = None
+    augment: Any = None
+    settings: CompressSettings = CompressSettings()
+    floor: str = ""
 
 
 def _tiny_data() -> Splits:
@@ -111,7 +110,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
     for name in ("train_recipe", "compress_recipe", "evaluate_file", "replay_bundle"):
         setattr(modules["pipeline"], name, lambda *a, _name=name, **o: fake.answer(_name, *a, **o))
     modules["pipeline"].CompressSettings = CompressSettings  # type: ignore[attr-defined]
-    modules["recipes"].Recipe = Recipe  # type: ignore[attr-defined]
+    modules["pipeline"].Recipe = Recipe  # type: ignore[attr-defined]
     modules["recipes"].names = lambda: ["tiny/noise"]  # type: ignore[attr-defined]
     modules["recipes"].get = lambda name: {"tiny/noise": TINY}[name]  # type: ignore[attr-defined]
     for name, module in modules.items():
@@ -120,7 +119,3 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EPIGRAM_DEBUG", raising=False)
     return fake
-
-
-class OurOwnError(EpigramError):
-    exit_code = 4

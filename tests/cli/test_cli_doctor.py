@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from epigram import cli
 from epigram.cli import doctor
+from epigram.data import mnist
 
 
 def test_doctor_reports_versions_devices_data_and_disk(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["versions"]["torch"] == torch.__version__.partition("+")[0] or (
-        found["versions"]["torch"] == torch.__version__
-    )
+    assert found["versions"]["torch"] == importlib.metadata.version("torch")
     assert found["devices"]["processors"] >= 1
     assert found["disk_free_bytes"] > 0
-    assert found["data"]["looked_in"]
+    assert found["data"]["mnist"] == str(mnist.find())
     assert cli.main(["doctor"]) == 0
     assert "nothing is missing" in capsys.readouterr().out
 
 
 def test_doctor_says_where_it_looked_for_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("EPIGRAM_DATA", str(tmp_path))
-    assert str(tmp_path) in doctor.data()["looked_in"]
+    monkeypatch.setenv("EPIGRAM_DATA", str(tmp_path / "sets"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(mnist, "_clone_data", list)
+    assert cli.main(["doctor"]) == 0
+    assert f"mnist not found (looked in {tmp_path / 'sets'}" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_named_and_is_a_2(

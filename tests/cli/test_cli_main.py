@@ -98,7 +98,7 @@ def test_a_message_of_many_lines_is_still_one_line(
         (["inspect", "."], ".: is a folder; expected a file"),
         (["report", "none"], "none: no such folder"),
         (["replay", "none"], "none: no such folder"),
-        (["compare", "."], "compare: got one folder"),
+        (["compare", "."], "compare: got 1 run folder, expected two or more"),
         (["unpack", "none.epg", "--out", "x"], "none.epg: no such file"),
     ],
 )

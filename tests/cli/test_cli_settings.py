@@ -67,7 +67,7 @@ def test_what_print_config_prints_can_be_given_back(
 
 
 def test_a_runs_own_config_json_can_be_given_back(pipeline: Any) -> None:
-    path = _file('{"identity": "abc", "settings": {"plain": {"epochs": 12}}}')
+    path = _file('{"identity": "abc", "config": {"settings": {"plain": {"epochs": 12}}}}')
     assert cli.main(["compress", "tiny/noise", "--config", path]) == 0
     assert settings_of(pipeline).plain.epochs == 12
 

@@ -14,8 +14,7 @@ from epigram.cli.parser import Parser, add_output_flags, nearest
 from epigram.errors import ConfigError
 
 if TYPE_CHECKING:
-    from epigram.pipeline import CompressSettings
-    from epigram.recipes import Recipe
+    from epigram.pipeline import CompressSettings, Recipe
 
 SETTINGS_EPILOG = """\
 Every setting is a flag as well, and a line of the file given with --config; flags win. All of them,

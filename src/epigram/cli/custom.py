@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from epigram.data import Splits
-    from epigram.recipes import Recipe
+    from epigram.pipeline import Recipe
 
 _SHARE = 12  # of the training examples, one part each steers and judges: MNIST's 5 000 of 60 000
 
@@ -119,7 +119,7 @@ def recipe(model: str, data: str, *, weights: str | None) -> Recipe:
     """
     from torch import nn
 
-    from epigram import config, pipeline, recipes
+    from epigram import config, pipeline
 
     build_model, load = find(model, "--model"), find(data, "--data")
     path = None if weights is None else output.existing_file(weights)
@@ -135,13 +135,10 @@ def recipe(model: str, data: str, *, weights: str | None) -> Recipe:
     settings = pipeline.CompressSettings()
     if path is not None:
         settings = config.with_overrides(settings, {"plain.epochs": 0})
-    return recipes.Recipe(
+    return pipeline.Recipe(
         name=f"{model}/{data}",
         description=f"the model of {model} on the data of {data}",
         build=build,
         load_data=lambda: splits(load()),
-        preprocess=None,
-        augment=None,
         settings=settings,
-        floor="",
     )

@@ -86,14 +86,11 @@ def data() -> dict[str, Any]:
     """Where data sets are looked for, and which of them lie there; nothing is downloaded."""
     from epigram.data import mnist
 
-    # The places belong to the loader: said a second time here, they would differ one day.
-    looked = [Path(folder) for folder in mnist._folders(None)]  # noqa: SLF001
-    places = [folder / layout for folder in looked for layout in mnist._LAYOUTS]  # noqa: SLF001
-    found = next((str(place) for place in places if mnist._complete(place)), None)  # noqa: SLF001
+    found = mnist.find()
     return {
         "EPIGRAM_DATA": os.environ.get("EPIGRAM_DATA"),
-        "looked_in": [str(folder) for folder in looked],
-        "mnist": found,
+        "looked_in": [str(place) for place in mnist.places()],
+        "mnist": None if found is None else str(found),
     }
 
 

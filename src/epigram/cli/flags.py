@@ -69,9 +69,11 @@ def apply_settings(
 
 
 def file_settings(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings in a config file; in a run's own ``config.json`` they are one section of it."""
-    inner = content.get("settings")
-    return inner if isinstance(inner, Mapping) else content
+    """The settings in a config file; in a run's own ``config.json`` they are a section of it."""
+    for section in ("config", "settings"):
+        inner = content.get(section)
+        content = inner if isinstance(inner, Mapping) else content
+    return content
 
 
 def _elsewhere(key: str, keys: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from epigram import atomic, codec
 from epigram.codec import Limits, Profile
@@ -59,8 +59,9 @@ def save(
 def load(path: PathLike, *, into: nn.Module, limits: Limits = Limits()) -> nn.Module:  # noqa: B008
     """The network in a file: a plain module of ``into``'s class, resized and filled.
 
-    Tensors of ``into`` that the file does not hold (a batch normalisation's ``num_batches_tracked``, say)
-    keep ``into``'s value, cut to the leading entries where the module has become smaller.
+    Tensors of ``into`` that the file does not hold (a batch normalisation's ``num_batches_tracked``,
+    say) keep ``into``'s value. Where the module around one has become smaller, that is only possible if
+    all its entries are equal, as in a fresh module: which of them are left, the file does not say.
 
     Args:
         path: the file.
@@ -81,8 +82,17 @@ def load(path: PathLike, *, into: nn.Module, limits: Limits = Limits()) -> nn.Mo
                 f"{path}: {tensor.name} is in the file, but not in {type(into).__name__}; pass the "
                 "class the file was made from"
             )
-    resize_to_shapes_(model, {tensor.name: tensor.shape for tensor in contents.tensors})
-    _fill_(model, contents)
+    absent = _absent(contents, state)
+    shapes = {tensor.name: tensor.shape for tensor in contents.tensors}
+    try:
+        resize_to_shapes_(model, shapes | {name: value.shape for name, value in absent.items()})
+    except ConfigError as error:
+        raise FormatError(
+            f"{path}: the file does not fit {type(into).__name__}: {error}"
+        ) from error
+    _fill_(
+        model, {t.name: torch.from_numpy(np.array(t.values())) for t in contents.tensors} | absent
+    )
     return model
 
 
@@ -122,32 +132,53 @@ def _decode(
     """Decode for ``into``; a file without integer buffers is met by leaving them out."""
     if codec.profile_of(data, limits=limits) == "named":
         return codec.decode(data, dense_shapes=dense, limits=limits)
+    state = into.state_dict()
+    floating = {name: shape for name, shape in dense.items() if state[name].is_floating_point()}
+    held = len(codec.inspect(data, limits=limits)["tensors"])
+    first, second = (floating, dense) if held == len(floating) else (dense, floating)
     try:
-        return codec.decode(data, dense_shapes=dense, limits=limits)
+        return codec.decode(data, dense_shapes=first, limits=limits)
     except FormatError as error:
-        floating = {
-            n: tuple(t.shape) for n, t in into.state_dict().items() if t.is_floating_point()
-        }
-        if len(floating) == len(dense):
-            raise
         try:
-            return codec.decode(data, dense_shapes=floating, limits=limits)
+            return codec.decode(data, dense_shapes=second, limits=limits)
         except FormatError:
             raise error from None
 
 
-def _fill_(model: nn.Module, contents: FileContents) -> None:
-    state = model.state_dict()
+def _absent(contents: FileContents, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors the file does not hold whose module becomes smaller, cut to their neighbours' size."""
+    held = {tensor.name: tensor for tensor in contents.tensors}
+    sizes: dict[tuple[str, int], int] = {}
     for tensor in contents.tensors:
-        target = state[tensor.name]
-        if tuple(target.shape) != tensor.shape:
+        if len(tensor.shape) == 1:
+            sizes[tensor.name.rpartition(".")[0], tensor.dense_shape[0]] = tensor.shape[0]
+    out = {}
+    for name, value in state.items():
+        if name in held or value.ndim != 1:
+            continue
+        size = sizes.get((name.rpartition(".")[0], len(value)), len(value))
+        if size == len(value):
+            continue
+        if not bool((value == value[0]).all()):
             raise FormatError(
-                f"{tensor.name}: got shape {tensor.shape} in the file, but {tuple(target.shape)} in "
+                f"{name}: not in the file, and got {len(value)} different values for {size} places; "
+                "expected equal ones, as in a fresh module, or a file that holds the tensor"
+            )
+        out[name] = value[:size].clone()
+    return out
+
+
+def _fill_(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    state = model.state_dict()
+    for name, value in values.items():
+        target = state[name]
+        if target.shape != value.shape:
+            raise FormatError(
+                f"{name}: got shape {tuple(value.shape)} in the file, but {tuple(target.shape)} in "
                 f"{type(model).__name__} after resizing; pass the class the file was made from"
             )
-        values = torch.from_numpy(np.array(tensor.values()))
         with torch.no_grad():
-            target.copy_(values)
+            target.copy_(value)
 
 
 def _as_they_are(model: nn.Module) -> FileContents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -97,11 +98,11 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither warnings nor log lines: what goes wrong in an export is said by our own error."""
+    """Neither warnings nor lines on standard error: what goes wrong in an export is said by our own error."""
     level = logging.root.manager.disable
     try:
         logging.disable(logging.CRITICAL)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

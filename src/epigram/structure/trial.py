@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from epigram.structure.propagate import Movement, Propagation
 
 _OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
+_INSTALLED = str(Path(torch.__file__).parent.parent)
 _SEED = 20170224
 
 
@@ -176,6 +177,7 @@ def _from_error(error: Exception) -> _Obstacle:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
     users = [frame for frame in frames if not frame.filename.startswith(_OURS)]
+    users = [frame for frame in users if not frame.filename.startswith(_INSTALLED)] or users
     source = (users[-1].line or "") if users else ""
     written = f"forward says `{source[:80]}`: " if source else ""
     return _Obstacle(source, f"{written}{message}")

@@ -1,0 +1,203 @@
+"""What cannot be removed exactly is left whole, and the operation in the way is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from epigram.errors import ConfigError, RemovalError, UnsupportedModelError
+from epigram.records import LeftWhole
+from epigram.structure import analyse, mask_units, rebase, remove_units, slice_plan, verify_removal
+
+IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+class Between(nn.Module):
+    """Two convolutions and an operation between them."""
+
+    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 6, 3)
+        self.head, self.operation = nn.Linear(6, 3), operation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.second(self.operation(self.first(x))).amax((2, 3)))
+
+
+def left(model: nn.Module, example: Tensor = IMAGES) -> dict[str, LeftWhole]:
+    return {entry.where: entry for entry in analyse(model, example).left_whole}
+
+
+MIXING: list[tuple[str, Callable[[Tensor], Tensor]]] = [
+    ("softmax", lambda t: t.softmax(1)),
+    ("log_softmax", lambda t: F.log_softmax(t, 1)),
+    ("cumsum", lambda t: t.cumsum(1)),
+    ("sort", lambda t: t.sort(1)[0]),
+    ("layer_norm", lambda t: F.layer_norm(t, t.shape[1:])),
+    ("group_norm", lambda t: F.group_norm(t, 2)),
+    ("linalg_vector_norm", lambda t: F.normalize(t, dim=1)),
+    ("mean", lambda t: t - t.mean(1, keepdim=True)),
+    ("matmul", lambda t: t @ t.transpose(-1, -2) @ t),
+    ("einsum", lambda t: torch.einsum("bchw,bdhw->bchw", t, t)),
+    ("fft_fft", lambda t: torch.fft.fft(t, dim=1).real),
+    ("pad", lambda t: F.pad(t, (0, 0, 0, 0, 0, 1))[:, :4]),
+    ("index", lambda t: t[:, [1, 0, 3, 2]]),
+    ("add", lambda t: t + torch.arange(4.0).reshape(1, 4, 1, 1)),
+    ("pad", lambda t: F.local_response_norm(t, 2)),
+]
+KEEPING_APART: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax over positions": lambda t: t.softmax(-1),
+    "layer_norm over positions": lambda t: F.layer_norm(t, t.shape[2:]),
+    "norm over positions": lambda t: t / t.norm(dim=(2, 3), keepdim=True),
+    "gates": lambda t: t * torch.sigmoid(t.mean((2, 3), keepdim=True)),
+    "glu of itself twice": lambda t: F.glu(torch.cat([t, t], 1), 1),
+    "in place": lambda t: t.relu_().mul_(2.0).flip(1),
+    "where": lambda t: torch.where(t > 0, t, t.exp()),
+    "chunks that meet again": lambda t: torch.cat([p.tanh() for p in t.chunk(4, 1)], 1),
+}
+
+
+@pytest.mark.parametrize(("name", "operation"), MIXING)
+def test_what_mixes_channels_pins_them_and_is_named(
+    name: str, operation: Callable[[Tensor], Tensor]
+) -> None:
+    structure = analyse(Between(operation), IMAGES)
+    assert [g.name for g in structure.groups] == ["second"]
+    (entry,) = structure.left_whole
+    assert (entry.where, entry.operation) == ("first", name)
+    assert entry.reason
+
+
+@pytest.mark.parametrize("operation", KEEPING_APART)
+def test_what_keeps_channels_apart_is_no_obstacle(operation: str) -> None:
+    structure = analyse(Between(KEEPING_APART[operation]), IMAGES)
+    assert [(g.name, g.units) for g in structure.groups] == [("first", 4), ("second", 6)]
+    assert not structure.left_whole
+
+
+class Literal(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 5), nn.Conv2d(4, 8, 5)
+        self.fc1, self.fc2 = nn.Linear(128, 16), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
+        x = x.view(-1, 128)
+        return self.fc2(F.relu(self.fc1(x)))
+
+
+def test_a_literal_size_in_a_view_leaves_its_group_whole() -> None:
+    structure = analyse(Literal(), torch.randn(2, 1, 28, 28))
+    assert [g.name for g in structure.groups] == ["conv1", "fc1"]
+    (entry,) = structure.left_whole
+    assert (entry.where, entry.operation) == ("conv2", "view")
+    assert "x = x.view(-1, 128)" in entry.reason
+    assert structure.positions == ()
+
+
+class Halves(nn.Module):
+    """Both halves of a layer's channels, split where the code or the tensor says."""
+
+    def __init__(self, middle: int | None) -> None:
+        super().__init__()
+        self.a, self.middle = nn.Conv2d(3, 8, 1), middle
+        self.b, self.c = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        middle = self.middle or x.shape[1] // 2
+        return self.b(x[:, :middle]) + self.c(x[:, middle:])
+
+
+def test_a_literal_slice_lets_only_the_open_end_shrink() -> None:
+    structure = analyse(Halves(4), IMAGES)
+    assert [(e.where, e.operation) for e in structure.left_whole] == [("a", "slice")]
+    (rest,) = structure.groups
+    (producer,) = [m for m in rest.members if m.tensor == "a.weight"]
+    np.testing.assert_array_equal(producer.index[:, 0], [4, 5, 6, 7])
+
+
+def test_halves_that_would_have_to_shrink_alike_stay_whole() -> None:
+    structure = analyse(Halves(None), IMAGES)
+    assert structure.groups == ()
+    assert [entry.operation for entry in structure.left_whole] == ["slice", "slice"]
+
+
+class Masked(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return F.linear(x, self.weight.tril(), self.bias)
+
+
+def test_a_weight_computed_in_forward_pins() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), Masked(8, 8), nn.Linear(8, 2))
+    entry = left(model, torch.randn(2, 6))["0"]
+    assert entry.operation == "linear" and "computed in forward" in entry.reason
+
+
+class Choosing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) if x.sum() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "named"),
+    [
+        (Choosing(), torch.randn(2, 6), "Choosing.forward"),
+        (nn.ReLU(), torch.randn(2, 6), "relu"),
+        (nn.LSTM(4, 5), torch.randn(2, 3, 4), "lstm"),
+        (nn.Linear(5, 6), torch.randn(2, 4), "Linear.forward"),
+    ],
+)
+def test_nothing_to_be_done_is_an_error_that_names_why(
+    model: nn.Module, example: Tensor, named: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=named):
+        analyse(model, example)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("keep", "says"),
+    [
+        ({"conv9": np.ones(4, dtype=bool)}, "unknown group 'conv9'"),
+        ({"0": np.ones(3, dtype=bool)}, r"expected bool \(4,\)"),
+        ({"0": np.ones(4)}, "float64"),
+        ({"0": np.zeros(4, dtype=bool)}, "at least one"),
+    ],
+)
+def test_wrong_masks_are_refused(keep: dict[str, np.ndarray], says: str) -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
+    structure = analyse(model, torch.randn(2, 6))
+    for call in (
+        lambda: slice_plan(structure, keep),
+        lambda: rebase(structure, keep),
+        lambda: mask_units(model, structure, keep),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            call()
+
+
+def test_a_wrong_removal_is_noticed() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
+    structure = analyse(model, torch.randn(2, 6))
+    small = remove_units(model, slice_plan(structure, {"0": np.array([True, True, True, False])}))
+    other = mask_units(model, structure, {"0": np.array([False, True, True, True])})
+    with pytest.raises(RemovalError, match="differ by"):
+        verify_removal(small, other, torch.randn(3, 6))
+    with pytest.raises(RemovalError, match="shapes"):
+        verify_removal(nn.Linear(6, 3), model, torch.randn(3, 6))
+    with torch.no_grad():
+        small[1].bias[0] = float("nan")
+    with pytest.raises(RemovalError, match="not a number"):
+        verify_removal(small, other, torch.randn(3, 6))

@@ -82,11 +82,14 @@ def tensor_bits(symbols: NDArray[np.int32]) -> float:
 def code_symbols(
     coder: Coder,
     states: SymbolStates,
-    name: str,
+    label: str,
     values: NDArray[np.int32] | None,
     count: int,
 ) -> NDArray[np.int32]:
-    """``count`` symbols and the parameters of their model; 0 symbols take no bits."""
+    """``count`` symbols and the parameters of their model; 0 symbols take no bits.
+
+    ``label`` is the section of the account they belong to: kind, colon, name of the tensor.
+    """
     if count == 0:
         return np.zeros(0, dtype=np.int32)
     choice = None if values is None else choose(values)
@@ -94,16 +97,16 @@ def code_symbols(
     model = coder.natural(states.model, None if choice is None else choice.model)
     if model > ADAPTIVE:
         raise FormatError(
-            f"{name}: got symbol model {model}, expected at most {ADAPTIVE}; it was written by a "
+            f"{_tensor(label)}: got symbol model {model}, expected at most {ADAPTIVE}; it was written by a "
             "later release of epigram, or is damaged"
         )
     if model == ZEROS:
         return np.zeros(count, dtype=np.int32)
     shift = coder.natural(states.shift, None if choice is None else choice.shift)
     if shift > _MAX_SHIFT:
-        raise FormatError(f"{name}: got shift {shift}, expected at most {_MAX_SHIFT}")
+        raise FormatError(f"{_tensor(label)}: got shift {shift}, expected at most {_MAX_SHIFT}")
     signs = coder.flag(states.signs, None if choice is None else choice.signs)
-    coder.section(name)
+    coder.section(label)
     wide = None if values is None else np.abs(values.astype(np.int64))
     magnitudes = _code_magnitudes(coder, states.magnitudes, shift, wide, count)
     states.magnitudes.fade(MEMORY)
@@ -112,8 +115,12 @@ def code_symbols(
     minus = _code_signs(coder, signs, minus, len(nonzero))
     magnitudes[nonzero[minus == 1]] *= -1
     if len(nonzero) and not -(1 << 31) <= magnitudes.min() <= magnitudes.max() < 1 << 31:
-        raise FormatError(f"{name}: got a symbol beyond 32 bits")
+        raise FormatError(f"{_tensor(label)}: got a symbol beyond 32 bits")
     return magnitudes.astype(np.int32, copy=False)
+
+
+def _tensor(label: str) -> str:
+    return label.partition(":")[2]
 
 
 def _code_magnitudes(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from epigram.errors import ConfigError
 from epigram.layers.scaling import ScaleUse, check_uses, product_of_draws, product_of_means
-from epigram.maths.kl import kl_standard_normal
+from epigram.maths.kl import sum_kl_standard_normal
 from epigram.maths.moments import LinearMap, output_moments, sample_outputs
 from epigram.priors import GroupScale
 from epigram.priors.base import check_bounds, checked_start
@@ -188,12 +188,15 @@ class VariationalLayer(nn.Module, ABC):
         kl = self.weight_kl_nats()
         return kl if self.scale is None else kl + self.scale.kl_nats()
 
+    def posterior(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The means and the log-variances of weight and, if there is one, bias."""
+        if self.bias_mean is None or self.bias_logvar is None:
+            return [self.weight_mean], [self.weight_logvar]
+        return [self.weight_mean, self.bias_mean], [self.weight_logvar, self.bias_logvar]
+
     def weight_kl_nats(self) -> Float[Tensor, ""]:
         """KL of weights and bias given z, nats."""
-        kl = kl_standard_normal(self.weight_mean, self.weight_logvar)
-        if self.bias_mean is not None and self.bias_logvar is not None:
-            kl = kl + kl_standard_normal(self.bias_mean, self.bias_logvar)
-        return kl
+        return sum_kl_standard_normal(*self.posterior())
 
     @torch.no_grad()
     def clamp_(self) -> None:

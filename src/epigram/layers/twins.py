@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from epigram.layers.conv_transpose import (
 )
 from epigram.layers.linear import VariationalLinear
 from epigram.layers.scaling import ScaleUse
+from epigram.maths.kl import sum_kl_standard_normal
 from epigram.priors import GroupScale
 
 TWINS: dict[type[nn.Module], type[VariationalLayer]] = {
@@ -138,14 +140,17 @@ def total_kl_nats(module: nn.Module) -> Float[Tensor, ""]:
     Raises:
         UnsupportedModelError: it holds none.
     """
-    parts = [layer.weight_kl_nats() for layer in variational_layers(module)]
-    if not parts:
+    layers = variational_layers(module)
+    if not layers:
         raise UnsupportedModelError(
             f"total_kl_nats: got a {type(module).__name__} without a variational layer; "
             "convert it first"
         )
-    parts += [scale.kl_nats() for scale in scales_of(module)]
-    return torch.stack([part.to(parts[0].device) for part in parts]).sum()
+    means, logvars = zip(*(layer.posterior() for layer in layers), strict=True)
+    kl = sum_kl_standard_normal(list(chain(*means)), list(chain(*logvars)))
+    for scale in scales_of(module):
+        kl = kl + scale.kl_nats()
+    return kl
 
 
 @contextmanager

@@ -6,6 +6,7 @@ All of them are computed in fp32 at least, whatever the autocast mode and the pa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from epigram.maths.special import log_alpha, log_alpha_slope_in_mean
 
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695  # Molchanov et al. 2017, eq. 14
 
@@ -23,25 +26,30 @@ def at_least_fp32(x: Tensor) -> Tensor:
 
 
 class _KlStandardNormal(torch.autograd.Function):
-    """One pass forward; the gradients are ``mean`` and ``(var - 1) / 2``, with var kept."""
+    """Any number of tensors at once: first all means, then all log-variances.
+
+    The gradients are ``mean`` and ``(var - 1) / 2``; ``var - 1`` is kept from the forward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
-        variance = logvar.exp()
-        ctx.save_for_backward(mean, variance)
-        flat = mean.reshape(-1)
-        total = torch.dot(flat, flat) + variance.sum() - logvar.sum() - mean.numel()
-        return 0.5 * total
+    def forward(ctx: Any, *tensors: Tensor) -> Tensor:
+        means, logvars = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
+        excesses = [torch.expm1(logvar) for logvar in logvars]
+        ctx.save_for_backward(*means, *excesses)
+        total = means[0].new_zeros(())
+        for mean, logvar, excess in zip(means, logvars, excesses, strict=True):
+            flat = mean.reshape(-1)
+            total += torch.dot(flat, flat) + excess.sum() - logvar.sum()
+        return total.mul_(0.5)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        mean, variance = ctx.saved_tensors
-        wants_mean, wants_logvar = ctx.needs_input_grad
-        half = 0.5 * grad
-        return (
-            mean * grad if wants_mean else None,
-            (variance - 1.0).mul_(half) if wants_logvar else None,
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        factors = [grad, 0.5 * grad]
+        return tuple(
+            tensor * factors[i >= len(saved) // 2] if wanted else None
+            for i, (tensor, wanted) in enumerate(zip(saved, ctx.needs_input_grad, strict=True))
         )
 
 
@@ -64,27 +72,73 @@ def kl_standard_normal(
         >>> kl_standard_normal(torch.zeros(3), torch.zeros(3))
         tensor(0.)
     """
-    with torch.autocast(mean.device.type, enabled=False):
-        kl: Tensor = _KlStandardNormal.apply(at_least_fp32(mean), at_least_fp32(logvar))
+    return sum_kl_standard_normal([mean], [logvar])
+
+
+def sum_kl_standard_normal(means: Sequence[Tensor], logvars: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """The sum of ``kl_standard_normal`` over pairs of tensors on one device, as one operation, nats.
+
+    Args:
+        means: posterior means, of any shapes; at least one.
+        logvars: posterior log-variances, of the same shapes.
+    """
+    with torch.autocast(means[0].device.type, enabled=False):
+        wide = [at_least_fp32(tensor) for tensor in (*means, *logvars)]
+        kl: Tensor = _KlStandardNormal.apply(*wide)
         return kl
 
 
-def kl_log_uniform(log_alpha: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def kl_log_uniform(log_noise_ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """KL(N(mean, alpha mean²) ‖ log-uniform) per element, nats; absolute error of the fit < 0.01.
 
     Up to the constant that makes it 0 at infinite alpha. The prior p(z) ∝ 1/|z| is
     improper: this is not a code length (Hron et al. 2017).
 
     Args:
-        log_alpha: log of variance over squared mean.
+        log_noise_ratio: log alpha, the log of variance over squared mean.
 
     References:
         Molchanov, Ashukha, Vetrov 2017, eq. 14.
     """
-    with torch.autocast(log_alpha.device.type, enabled=False):
-        log_alpha = at_least_fp32(log_alpha)
+    with torch.autocast(log_noise_ratio.device.type, enabled=False):
+        ratio = at_least_fp32(log_noise_ratio)
         # k1 - k1 sigmoid(t) = k1 sigmoid(-t): no cancellation where the KL is small
-        return _K1 * torch.sigmoid(-(_K2 + _K3 * log_alpha)) + 0.5 * F.softplus(-log_alpha)
+        return _K1 * torch.sigmoid(-(_K2 + _K3 * ratio)) + 0.5 * F.softplus(-ratio)
+
+
+class _KlNormalJeffreys(torch.autograd.Function):
+    """``kl_log_uniform`` of a mean and a log-variance, with its slope worked out on the way."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, logvar: Tensor) -> Tensor:
+        ratio = log_alpha(mean, logvar)
+        step = torch.sigmoid(-(_K2 + _K3 * ratio))
+        slope = (-_K1 * _K3) * step * (1.0 - step) - 0.5 * torch.sigmoid(-ratio)
+        ctx.save_for_backward(mean, slope)
+        return _K1 * step.sum() + 0.5 * F.softplus(-ratio).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        mean, slope = ctx.saved_tensors
+        slope = slope * grad
+        return slope * log_alpha_slope_in_mean(mean), slope
+
+
+def kl_normal_jeffreys(
+    mean: Float[Tensor, "*shape"], logvar: Float[Tensor, "*shape"]
+) -> Float[Tensor, ""]:
+    """``kl_log_uniform`` of N(mean, exp logvar), summed, nats, as one operation.
+
+    First derivatives only.
+
+    Args:
+        mean: posterior means.
+        logvar: posterior log-variances.
+    """
+    with torch.autocast(mean.device.type, enabled=False):
+        kl: Tensor = _KlNormalJeffreys.apply(at_least_fp32(mean), at_least_fp32(logvar))
+        return kl
 
 
 def _lognormal_negative_entropy(logvar: Tensor) -> Tensor:

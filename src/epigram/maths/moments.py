@@ -12,23 +12,47 @@ positions, which share weights: a known approximation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LinearMap: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(input, weight, bias or None) -> output, linear in input and in weight."""
 
 
+class _SampleNormal(torch.autograd.Function):
+    """Draws per example; the gradients are summed over examples."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, logvar: Tensor, noise: Tensor) -> Tensor:
+        root = (0.5 * logvar).exp_()
+        ctx.save_for_backward(root, noise)
+        return torch.addcmul(mean, root, noise)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        root, noise = ctx.saved_tensors
+        return grad.sum(0), (grad * noise).sum(0).mul_(root).mul_(0.5), None
+
+
 def sample_normal(
-    mean: Float[Tensor, "*#shape"],
-    logvar: Float[Tensor, "*#shape"],
-    noise: Float[Tensor, "*#shape"],
-) -> Float[Tensor, "..."]:
-    """Mean + exp(logvar / 2) · noise: a reparameterised draw; shapes broadcast."""
-    return torch.addcmul(mean, torch.exp(0.5 * logvar), noise)
+    mean: Float[Tensor, " units"],
+    logvar: Float[Tensor, " units"],
+    noise: Float[Tensor, "batch units"],
+) -> Float[Tensor, "batch units"]:
+    """Mean + exp(logvar / 2) · noise, a reparameterised draw per example. First derivatives only.
+
+    Args:
+        mean: the units' means.
+        logvar: the units' log-variances.
+        noise: standard normal.
+    """
+    drawn: Tensor = _SampleNormal.apply(mean, logvar, noise)
+    return drawn
 
 
 def output_moments(
@@ -59,16 +83,39 @@ def output_moments(
     return mean, variance
 
 
+class _SampleOutputs(torch.autograd.Function):
+    """Root, product and slope in place; backward is one product with the slope."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
+        root = variance.detach().sqrt_()
+        mean.addcmul_(root, noise)
+        ctx.mark_dirty(mean)
+        ctx.save_for_backward(noise.div_(root))
+        return mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (twice_slope,) = ctx.saved_tensors
+        wants_variance = ctx.needs_input_grad[1]
+        return grad, (grad * twice_slope).mul_(0.5) if wants_variance else None, None
+
+
 def sample_outputs(
     mean: Float[Tensor, "*shape"],
     variance: Float[Tensor, "*shape"],
     noise: Float[Tensor, "*shape"],
 ) -> Float[Tensor, "*shape"]:
-    """Mean + sqrt(variance) · noise, where ``variance`` already contains its eps and is consumed.
+    """Mean + sqrt(variance) · noise; all three arguments are used up, their memory is reused.
+
+    A convolution's outputs are large, so passes over them and fresh memory for them are what
+    sampling costs beyond its two products. First derivatives only.
 
     Args:
-        mean: the outputs' means.
-        variance: the outputs' variances, strictly positive; overwritten with their roots.
+        mean: the outputs' means; becomes the result.
+        variance: the outputs' variances, strictly positive (eps is already in them).
         noise: standard normal.
     """
-    return torch.addcmul(mean, variance.sqrt_(), noise)
+    outputs: Tensor = _SampleOutputs.apply(mean, variance, noise)
+    return outputs

@@ -30,6 +30,11 @@ def log_alpha(
     return logvar - torch.log(mean.square() + _SMALLEST_SQUARE)
 
 
+def log_alpha_slope_in_mean(mean: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Derivative of ``log_alpha`` in the mean: -2 / mean, and 0 at a mean of exactly 0."""
+    return -2.0 * mean / (mean.square() + _SMALLEST_SQUARE)
+
+
 def lognormal_mean(
     log_mean: Float[Tensor, "*shape"], log_variance: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from epigram.maths.kl import at_least_fp32, kl_log_uniform
+from epigram.maths.kl import at_least_fp32, kl_normal_jeffreys
 from epigram.maths.moments import sample_normal
 from epigram.maths.special import log_alpha
 from epigram.priors.base import GroupScale, checked_start
@@ -85,15 +85,12 @@ class GroupJeffreys(GroupScale):
 
     def kl_nats(self) -> Float[Tensor, ""]:
         """KL to the log-uniform prior, summed over units, nats (a fit, error < 0.01 per unit)."""
-        return kl_log_uniform(self._log_alpha()).sum()
+        return kl_normal_jeffreys(self.z_mean, self.z_logvar)
 
     def removability(self) -> Float[Tensor, " units"]:
         """Log alpha = log(var / mean²)."""
-        return self._log_alpha()
+        return log_alpha(at_least_fp32(self.z_mean), at_least_fp32(self.z_logvar))
 
     def unit_parameters(self) -> dict[str, int]:
         """Both parameters have one entry per unit."""
         return {"z_mean": 0, "z_logvar": 0}
-
-    def _log_alpha(self) -> Tensor:
-        return log_alpha(at_least_fp32(self.z_mean), at_least_fp32(self.z_logvar))

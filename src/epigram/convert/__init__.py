@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from epigram.convert.build import bayesianize
+from epigram.convert.dense import dense_weights
 from epigram.convert.posterior import TensorPosterior
 from epigram.convert.settings import PosteriorSettings, PriorName
 from epigram.convert.twin import Cut, Twin
 
-__all__ = ["Cut", "PosteriorSettings", "PriorName", "TensorPosterior", "Twin", "bayesianize"]
+__all__ = ["Cut", "PosteriorSettings", "PriorName", "TensorPosterior", "Twin", "bayesianize", "dense_weights"]

@@ -23,12 +23,12 @@ class TensorPosterior:
     Attributes:
         mean: E[w] = E z · weight_mean, what the plain network has.
         std: of w given z at its mean, E z · √var: how finely the weight must be told.
-        marginal_std: of w with z random too, as in the paper's bit precisions.
+        marginal_variance: of w with z random too, as in the paper's bit precisions.
     """
 
     mean: FloatArray
     std: FloatArray
-    marginal_std: FloatArray
+    marginal_variance: FloatArray
 
 
 @torch.no_grad()
@@ -49,13 +49,14 @@ def _layer(
     mean = layer.weight_mean * first
     # E z² (var + mean²) - (E z · mean)²
     marginal = second * (variance + layer.weight_mean.square()) - mean.square()
-    tensors = (mean, first.abs() * variance.sqrt(), marginal.clamp_min(0.0).sqrt())
+    tensors = (mean, first.abs() * variance.sqrt(), marginal.clamp_min(0.0))
     if gathered is not None:
         tensors = tuple(gathered.spread(t) for t in tensors)  # type: ignore[assignment]
     found = {f"{prefix}weight": TensorPosterior(*(t.float().cpu().numpy() for t in tensors))}
     if layer.bias_mean is not None and layer.bias_logvar is not None:
-        std = layer.bias_logvar.mul(0.5).exp().float().cpu().numpy()
-        found[f"{prefix}bias"] = TensorPosterior(layer.bias_mean.float().cpu().numpy(), std, std)
+        variance = layer.bias_logvar.exp()
+        parts = (layer.bias_mean, variance.sqrt(), variance)
+        found[f"{prefix}bias"] = TensorPosterior(*(t.float().cpu().numpy() for t in parts))
     return found
 
 

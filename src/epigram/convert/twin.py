@@ -58,6 +58,7 @@ class Twin(nn.Module):
         self.names = tuple(scales)
         self.scales = nn.ModuleList(scales.values())
         self.structure = structure
+        self.dense_structure = structure
         self._dense: dict[str, tuple[int, IntArray]] = {
             name: (scale.units, np.arange(scale.units)) for name, scale in scales.items()
         }
@@ -182,6 +183,18 @@ class Twin(nn.Module):
                 live[f"{name}.weight" if name else "weight"] = mask
         return live
 
+    def position_owners(self, key: str) -> IntArray:
+        """For each position that is left on an axis, its unit among those left in its group.
+
+        Raises:
+            KeyError: no position axis of that name belongs to a group.
+        """
+        axis = self._dense_positions.get(key)
+        if axis is None or axis.group is None or axis.index is None:
+            raise KeyError(f"{key!r} is no position axis with owners")
+        units = self._dense[axis.group][1]
+        return np.searchsorted(units, axis.index[self._dense[key][1]])
+
     # --- shrinking, step by step ---------------------------------------------------------------
 
     def _checked(self, keep: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
@@ -198,11 +211,8 @@ class Twin(nn.Module):
         for axis in self.structure.positions:
             key = position_key(axis)
             if axis.group in checked and key in checked:
-                unit_of = self._dense_positions[key].index
-                assert unit_of is not None and axis.group is not None
-                owner = np.zeros(self._dense[axis.group][0], bool)
-                owner[self._dense[axis.group][1][checked[axis.group]]] = True
-                checked[key] = checked[key] & owner[unit_of[self._dense[key][1]]]
+                assert axis.group is not None
+                checked[key] = checked[key] & checked[axis.group][self.position_owners(key)]
         for name, mask in checked.items():
             if mask.size and not mask.any():
                 raise ConfigError(

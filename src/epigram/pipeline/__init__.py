@@ -1,0 +1,21 @@
+"""The order of the stages, from a network to a verified file."""
+
+from __future__ import annotations
+
+from epigram.layers import Prediction, predict
+from epigram.pipeline.api import Compressed, compress, evaluate_file
+from epigram.pipeline.recipe import Recipe
+from epigram.pipeline.run import compress_recipe, train_recipe
+from epigram.pipeline.settings import CompressSettings
+
+__all__ = [
+    "CompressSettings",
+    "Compressed",
+    "Prediction",
+    "Recipe",
+    "compress",
+    "compress_recipe",
+    "evaluate_file",
+    "predict",
+    "train_recipe",
+]

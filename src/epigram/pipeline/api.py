@@ -1,0 +1,158 @@
+"""For any model, from Python: ``epigram.compress`` and what goes with a file."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import nn
+
+from epigram import artifact
+from epigram.data import Augment, Preprocess, Splits, TensorSet, split_fixed
+from epigram.errors import ConfigError
+from epigram.evaluate import Metric, evaluate
+from epigram.pipeline.job import ProgressChoice
+from epigram.pipeline.recipe import Recipe
+from epigram.pipeline.run import compress_recipe
+from epigram.pipeline.settings import CompressSettings
+from epigram.pipeline.verify import dense_bytes
+from epigram.records import Floor
+from epigram.train import LossFn
+
+_SHARE = 12
+"""One part in so many steers, and as much judges: MNIST's 5 000 of 60 000."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """What ``compress`` gives back.
+
+    Attributes:
+        model: the network decoded from the file: plain, smaller, of the user's class.
+        met: did it meet the floor on the validation split?
+        figures: everything ``result.json`` says.
+        path: the file; None if none was asked for.
+    """
+
+    model: nn.Module
+    met: bool
+    figures: Mapping[str, Any]
+    path: Path | None
+
+
+def compress(
+    model: nn.Module,
+    train_data: Any,
+    *,
+    floor: str | Floor,
+    loss_fn: LossFn = F.cross_entropy,
+    test_data: Any = None,
+    out: str | Path | None = None,
+    folder: str | Path | None = None,
+    settings: CompressSettings | None = None,
+    preprocess: Preprocess | None = None,
+    augment: Augment | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    force: bool = False,
+    progress: ProgressChoice = "auto",
+) -> Compressed:
+    """The smallest file of a trained network that still meets the floor.
+
+    Args:
+        model: the trained network; it is not changed.
+        train_data: ``(inputs, targets)``, a map-style data set, a ``TensorSet``, or ``Splits``. All but
+            the last are split: a twelfth each for control and validation, by a fixed permutation.
+        floor: the least acceptable value of a metric, ``"accuracy>=0.93"``.
+        loss_fn: (outputs, targets) -> mean NLL per example.
+        test_data: read once, from the decoded file; None = no test figures.
+        out: where the file goes; None = only into ``folder``.
+        folder: where the run goes, so that it can be resumed and has a report; None = nowhere.
+        settings: of the run. The plain network is not trained further unless ``plain.epochs`` says so.
+        preprocess: applied to every batch.
+        augment: applied to training batches.
+        metrics: metrics of your own, ``name -> (logits, targets) -> value``, for the floor.
+        force: go on although the model itself misses the floor.
+        progress: how to show progress; None = silently.
+
+    Raises:
+        FloorError: the model itself misses the floor, and ``force`` is not given.
+        DataError: the data do not fit the model.
+        EpigramError: see the subclasses.
+    """
+    if settings is None:
+        settings = CompressSettings()
+        settings = replace(settings, plain=replace(settings.plain, epochs=0))
+    splits = _splits(train_data, test_data)
+    original = copy.deepcopy(model).cpu()
+    recipe = Recipe(
+        name=f"{type(model).__name__}/{splits.fit.name}",
+        description="a model given from Python",
+        build=lambda: copy.deepcopy(original),
+        load_data=lambda: splits,
+        preprocess=preprocess,
+        augment=augment,
+        settings=settings,
+        loss_fn=loss_fn,
+        metrics=metrics or {},
+    )
+    temporary = tempfile.TemporaryDirectory() if folder is None else None
+    try:
+        where = Path(folder) if folder is not None else Path(str(temporary and temporary.name))
+        figures = compress_recipe(
+            recipe, settings, where, floor=floor, force=force, progress=progress
+        )
+        path = where / "model.epg" if folder is not None else None
+        if out is not None:
+            path = Path(out)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(where / "model.epg", path)
+        small = artifact.load(where / "model.epg", into=original).eval()
+    finally:
+        if temporary is not None:
+            temporary.cleanup()
+    return Compressed(small, bool(figures["floor"]["met"]), figures, path)
+
+
+def _splits(train_data: Any, test_data: Any) -> Splits:
+    if isinstance(train_data, Splits):
+        if test_data is not None:
+            raise ConfigError("compress: got Splits and test_data; expected one of them")
+        return train_data
+    train = TensorSet.of(train_data, name="train")
+    share = max(1, len(train) // _SHARE)
+    fit, control, validation = split_fixed(train, control=share, validation=share)
+    test = None if test_data is None else TensorSet.of(test_data, name="test")
+    return Splits(fit, control, validation, test)
+
+
+def evaluate_file(path: str | Path, recipe: Recipe) -> dict[str, Any]:
+    """Decode a file and evaluate the network in it on the recipe's full test set.
+
+    Raises:
+        FormatError: the file is damaged or was made from another network.
+        DataError: there is no test set.
+    """
+    path = Path(path)
+    original = recipe.build()
+    model = artifact.load(path, into=original).eval()
+    test = recipe.load_data().test
+    if test is None:
+        raise ConfigError(f"evaluate: recipe {recipe.name} has no test set")
+    figures = evaluate(model, test, preprocess=recipe.preprocess)
+    size, dense = path.stat().st_size, dense_bytes(original)
+    return {
+        "recipe": recipe.name,
+        "file_bytes": size,
+        "dense_bytes": dense,
+        "ratio": round(dense / size, 3),
+        "test_error_percent": figures.error_percent,
+        "test_nll": figures.nll,
+        "test_calibration_error": figures.calibration_error,
+        "test_examples": figures.n,
+    }

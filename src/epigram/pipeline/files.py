@@ -1,0 +1,138 @@
+"""From the small network to the file: one ladder of prices, the coarsest rung that holds the floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from epigram import artifact, codec
+from epigram.convert import Twin
+from epigram.pipeline.job import Job
+from epigram.quantize import ToQuantise, quantise
+from epigram.records import FileContents, GroupEdit
+
+_JUDGED = 4
+"""How many rungs are shown to the validation split at most, the smallest file first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rung:
+    """One price, the file it gives, and what the decoded network is worth.
+
+    Attributes:
+        price: nats of likelihood per nat of code.
+        contents: what the file says.
+        predicted_bytes: its size, computed before encoding.
+        control: the floor's metric on the control split.
+        validation: the same on the validation split; None = it was not asked.
+    """
+
+    price: float
+    contents: FileContents
+    predicted_bytes: int
+    control: float
+    validation: float | None = None
+
+
+def tensors_of(
+    small: nn.Module, twin: Twin, dense_shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, ToQuantise]:
+    """The small network's tensors with their posterior spread; counters of batches are left out."""
+    posterior, live = twin.posterior(), twin.live_positions()
+    found = {}
+    for name, tensor in small.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        known = posterior.get(name)
+        found[name] = ToQuantise(
+            name=name,
+            values=tensor.detach().cpu().numpy(),
+            dense_shape=dense_shapes[name],
+            std=None if known is None else known.std,
+            live=live.get(name),
+        )
+    return found
+
+
+def choose_file(job: Job, small: nn.Module, twin: Twin) -> tuple[Rung, bool]:
+    """The smallest file that holds the floor, and whether it does.
+
+    Prices from the coarsest to the finest form a ladder; the control split finds the coarsest rung
+    that holds (by bisection), the validation split judges it and, if it fails there, a few finer ones.
+
+    Returns:
+        The rung, and whether validation met the floor; if none does, the rung nearest to it.
+    """
+    assert job.floor is not None
+    settings = job.settings.quantize
+    prices = np.geomspace(settings.coarsest, settings.finest, settings.trials).tolist()
+    rungs: dict[int, Rung] = {}
+
+    def rung(index: int) -> Rung:
+        if index not in rungs:
+            rungs[index] = _rung(job, small, twin, prices[index])
+        return rungs[index]
+
+    low, high = 0, len(prices) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if job.floor.met(rung(middle).control):
+            high = middle
+        else:
+            low = middle + 1
+    judged = []
+    for index in range(low, min(low + _JUDGED, len(prices))):
+        judged.append(_judged(job, rung(index)))
+        if job.floor.met(_value(judged[-1])):
+            return judged[-1], True
+    floor = job.floor
+    return max(judged, key=lambda r: floor.margin(_value(r))), False
+
+
+def decoded(job: Job, contents: FileContents) -> nn.Module:
+    """The network that a reader of these contents gets."""
+    path = job.folder / "trial.epg"
+    artifact.save(contents, path, state_names=list(job.build().state_dict()))
+    try:
+        return artifact.load(path, into=job.build()).eval()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def write_file(job: Job, contents: FileContents) -> Path:
+    """Write ``model.epg``."""
+    path = job.folder / "model.epg"
+    names = list(job.build().state_dict())
+    artifact.save(contents, path, profile=job.settings.profile, state_names=names)
+    return path
+
+
+def _rung(job: Job, small: nn.Module, twin: Twin, price: float) -> Rung:
+    dense_shapes = artifact.dense_shapes(job.build())
+    tensors = quantise(
+        tensors_of(small, twin, dense_shapes),
+        price=price,
+        representable_step=codec.representable_step,
+        sweeps=job.settings.quantize.sweeps,
+    )
+    groups = {group.name for group in twin.dense_structure.groups}
+    edits = tuple(
+        GroupEdit(name, mask) for name, mask in twin.kept_masks().items() if name in groups
+    )
+    contents = FileContents(tensors, edits, {"recipe": job.recipe.name})
+    estimate = codec.size_estimate(contents, job.settings.profile).total
+    control = job.measure(job.splits.control)(decoded(job, contents))
+    return Rung(price, contents, estimate, control)
+
+
+def _judged(job: Job, rung: Rung) -> Rung:
+    value = job.measure(job.splits.validation)(decoded(job, rung.contents))
+    return Rung(rung.price, rung.contents, rung.predicted_bytes, rung.control, value)
+
+
+def _value(rung: Rung) -> float:
+    return float("nan") if rung.validation is None else rung.validation

@@ -1,0 +1,50 @@
+"""Pictures of the weights as they change: one small file per epoch."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from epigram import atomic
+from epigram.convert import Twin, dense_weights
+from epigram.layers import TWINS
+
+_NAMES = ("first", "second")
+
+
+def pictured(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The first two weight tensors of a network and their shapes: what the movies show."""
+    found = [
+        (f"{name}.weight" if name else "weight", tuple(module.weight.shape))
+        for name, module in model.named_modules()
+        if type(module) in TWINS
+    ]
+    return dict(found[: len(_NAMES)])
+
+
+def write_frame(
+    folder: Path, stage: str, epoch: int, model: nn.Module, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    """Write ``frames/<stage>-<epoch>.npz``: posterior means in the original's coordinates."""
+    if isinstance(model, Twin):
+        weights = dense_weights(model, shapes)
+    else:
+        weights = {n: t.detach().cpu().numpy() for n, t in model.named_parameters() if n in shapes}
+    arrays = {
+        label: weights[name].astype(np.float16)
+        for label, name in zip(_NAMES, shapes, strict=False)
+    }
+    write_npz(folder / "frames" / f"{stage}-{epoch:04d}.npz", arrays)
+
+
+def write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Arrays to one compressed file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    atomic.write_bytes(path, buffer.getvalue())

@@ -1,0 +1,135 @@
+"""One run: what is compressed, where it lies, and what every stage needs of both."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import epigram
+from epigram import config
+from epigram.data import Splits, TensorSet, check_fits
+from epigram.evaluate import Evaluation, evaluate
+from epigram.errors import InterruptedRunError
+from epigram.pipeline.recipe import Recipe
+from epigram.pipeline.settings import CompressSettings
+from epigram.records import Floor
+from epigram.train import FitResult, Learner, Progress, TrainSettings, fit
+
+ProgressChoice = Progress | Literal["auto"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run in a claimed folder.
+
+    Attributes:
+        recipe: network and data.
+        settings: of the run.
+        folder: where everything goes.
+        floor: what must be met; None for a plain training run.
+        progress: how to show it.
+        stop: asked after each step; True ends the run in order.
+    """
+
+    recipe: Recipe
+    settings: CompressSettings
+    folder: Path
+    floor: Floor | None
+    progress: ProgressChoice
+    stop: Callable[[], bool] | None
+
+    @cached_property
+    def splits(self) -> Splits:
+        """The data, checked against the network."""
+        splits = self.recipe.load_data()
+        model = self.build()
+        for part in (splits.fit, splits.control, splits.validation, splits.test):
+            if part is not None:
+                check_fits(model, part, preprocess=self.recipe.preprocess)
+        return splits
+
+    def build(self) -> nn.Module:
+        """The original network; its random weights depend on the seed and on nothing else."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.settings.seed)
+            return self.recipe.build()
+
+    @cached_property
+    def example(self) -> Tensor:
+        """Two preprocessed examples, to trace with."""
+        inputs = self.splits.fit.inputs[:2]
+        return inputs if self.recipe.preprocess is None else self.recipe.preprocess(inputs)
+
+    def evaluate(self, model: nn.Module, part: TensorSet) -> Evaluation:
+        """A network's figures on one split."""
+        return evaluate(
+            model,
+            part,
+            preprocess=self.recipe.preprocess,
+            device=self.settings.device,
+            metrics=self.recipe.metrics or None,
+        )
+
+    def measure(self, part: TensorSet) -> Callable[[nn.Module], float]:
+        """The floor's metric on one split, as a function of the network."""
+        floor = self.floor
+        assert floor is not None
+        return lambda model: self.evaluate(model, part).metric(floor.metric)
+
+    def fit(self, learner: Learner, settings: TrainSettings, stage: str) -> FitResult:
+        """Train a stage, or go on with it.
+
+        Raises:
+            InterruptedRunError: the time was up; the same command goes on.
+        """
+        result = fit(
+            learner,
+            self.splits.fit,
+            settings,
+            folder=self.folder,
+            stage=stage,
+            seed=self.settings.seed,
+            control_set=self.splits.control,
+            preprocess=self.recipe.preprocess,
+            augment=self.recipe.augment,
+            device=self.settings.device,
+            progress=self.progress,
+            stop=self.stop,
+        )
+        if not result.completed:
+            raise InterruptedRunError(
+                f"stage {stage!r} was ended in order after {result.epochs} of "
+                f"{settings.epochs} epochs; the same command goes on from there"
+            )
+        return result
+
+
+def job_config(recipe: Recipe, settings: CompressSettings, **more: Any) -> dict[str, Any]:
+    """The complete configuration that makes a run's identity."""
+    return {
+        "recipe": recipe.name,
+        "settings": config.to_dict(settings),
+        "preprocess": repr(recipe.preprocess),
+        "augment": repr(recipe.augment),
+        "epigram_version": epigram.__version__,
+        **more,
+    }
+
+
+def environment() -> Mapping[str, str | int]:
+    """Versions and machine, for the record."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,268 @@
+"""The one place that knows the order of the stages.
+
+plain ─▶ twin ─▶ cut ─▶ fine-tune ─▶ ladder of files ─▶ decode ─▶ test, once ─▶ report
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as save_safetensors
+from torch import nn
+
+import epigram
+from epigram import artifact, atomic, codec, report
+from epigram.convert import Twin
+from epigram.errors import FloorError
+from epigram.pipeline.files import Rung, choose_file, write_file
+from epigram.pipeline.job import Job, ProgressChoice, environment, job_config
+from epigram.pipeline.pictures import write_report_data
+from epigram.pipeline.recipe import Recipe
+from epigram.pipeline.settings import CompressSettings
+from epigram.pipeline.stages import finetune_stage, plain_stage, structure_stage
+from epigram.pipeline.verify import cost_figures, counted, dense_bytes, test_figures
+from epigram.prune import Decision, choose_cut
+from epigram.records import BoolArray, Floor
+from epigram.train import RunFolder, deadline, read_metrics
+
+POSTERIOR = "posterior.safetensors"
+
+
+def train_recipe(
+    recipe: Recipe,
+    settings: CompressSettings | None = None,
+    folder: str | Path = "runs/train",
+    *,
+    progress: ProgressChoice = "auto",
+    max_minutes: float | None = None,
+) -> dict[str, Any]:
+    """Train the plain network of a recipe; returns what ``result.json`` says.
+
+    Raises:
+        EpigramError: bad data, another run's folder, an interruption, a NaN; see the subclasses.
+    """
+    settings = settings or recipe.settings
+    with _claimed(recipe, settings, Path(folder), None, progress, max_minutes) as (job, run):
+        plain = plain_stage(job)
+        result = _identity(job, run) | {"dense_bytes": dense_bytes(plain)}
+        if job.splits.test is not None:
+            figures = job.evaluate(plain, job.splits.test)
+            result |= {
+                "dense_test_error_percent": figures.error_percent,
+                "test_nll": figures.nll,
+                "test_calibration_error": figures.calibration_error,
+            }
+        result["validation"] = job.evaluate(plain, job.splits.validation).figures()
+        return _finish(job, result)
+
+
+def compress_recipe(
+    recipe: Recipe,
+    settings: CompressSettings | None = None,
+    folder: str | Path = "runs/compress",
+    *,
+    floor: str | Floor | None = None,
+    from_folder: str | Path | None = None,
+    force: bool = False,
+    progress: ProgressChoice = "auto",
+    max_minutes: float | None = None,
+    keep_posterior: bool = False,
+) -> dict[str, Any]:
+    """The smallest file of a recipe that holds the floor; returns what ``result.json`` says.
+
+    Called again with the same arguments, a run that was stopped or killed goes on; a finished one is
+    read. ``result["floor"]["met"]`` says whether validation met the floor.
+
+    Args:
+        recipe: network and data.
+        settings: of the run; None = the recipe's.
+        folder: where everything goes.
+        floor: what must be met; None = the recipe's.
+        from_folder: take the plain network from this run of ``train_recipe``.
+        force: go on although the plain network misses the floor.
+        progress: how to show progress; None = silently.
+        max_minutes: end the run in order after so long.
+        keep_posterior: save q(w) as ``posterior.safetensors``.
+
+    Raises:
+        FloorError: the plain network misses the floor, and ``force`` is not given.
+        EpigramError: bad data, another run's folder, an interruption, a NaN; see the subclasses.
+    """
+    settings = settings or recipe.settings
+    asked = Floor.parse(floor if floor is not None else recipe.floor)
+    source = None if from_folder is None else Path(from_folder)
+    with _claimed(recipe, settings, Path(folder), asked, progress, max_minutes) as (job, run):
+        finished = job.folder / "result.json"
+        if finished.exists() and (job.folder / "model.epg").exists():
+            result: dict[str, Any] = json.loads(finished.read_text("utf-8"))
+            return result
+        clock = _Clock()
+        plain = plain_stage(job, from_folder=source)
+        _check_feasible(job, plain, force=force)
+        twin = structure_stage(job, plain)
+        with clock("prune"):
+            final, decision, small = _pruned(job, twin)
+        if keep_posterior:
+            _save_posterior(job, twin)
+        small = finetune_stage(job, small, twin, plain)
+        with clock("quantize"):
+            rung, met = choose_file(job, small, twin)
+            path = write_file(job, rung.contents)
+        with clock("verify"):
+            result = _identity(job, run)
+            result |= _figures(job, plain, small, twin, rung, path, met=met)
+            write_report_data(job, twin, decision, final, result.pop("_bins", None))
+        result["pruning"] = _pruning(decision)
+        return _finish(job, result, clock.seconds)
+
+
+def _pruned(
+    job: Job, twin: Twin
+) -> tuple[dict[str, tuple[Any, BoolArray]], Decision, nn.Module]:
+    """Removabilities before the cut, the cut, and the small plain network; the twin is shrunken."""
+    assert job.floor is not None
+    masks = twin.kept_masks()
+    final = {name: (values, masks[name]) for name, values in twin.removability().items()}
+    decision = choose_cut(
+        twin, job.measure(job.splits.control), job.floor, job.settings.prune
+    )
+    twin.shrink_(decision.chosen.keep)
+    return final, decision, twin.plain().eval()
+
+
+def _pruning(decision: Decision) -> dict[str, Any]:
+    return {
+        "cut": decision.chosen.cut,
+        "control_uncut": decision.uncut_metric,
+        "control_at_cut": decision.chosen.metric,
+        "tried": [
+            {"cut": c.cut, "parameters": c.parameters, "control": c.metric} for c in decision.tried
+        ],
+    }
+
+
+def _figures(
+    job: Job, plain: nn.Module, small: nn.Module, twin: Twin, rung: Rung, path: Path, *, met: bool
+) -> dict[str, Any]:
+    """Everything ``result.json`` says about the file, from the file."""
+    assert job.floor is not None
+    decoded = artifact.load(path, into=job.build()).eval()
+    size, dense = path.stat().st_size, dense_bytes(plain)
+    shapes = artifact.dense_shapes(job.build())
+    units = twin.units_kept()
+    return {
+        "dense_bytes": dense,
+        "file_bytes": size,
+        "ratio": round(dense / size, 3),
+        "breakdown": codec.breakdown(path.read_bytes(), dense_shapes=shapes).flat(),
+        "predicted_bytes": rung.predicted_bytes,
+        **test_figures(job, plain, decoded),
+        "floor": {
+            "metric": job.floor.metric,
+            "value": job.floor.value,
+            "larger_is_better": job.floor.larger_is_better,
+            "validation_value": rung.validation,
+            "control_value": rung.control,
+            "met": met,
+        },
+        "paper_counts": counted(job, plain, copy.deepcopy(small), twin),
+        "units": {name: {"before": b, "after": a} for name, (a, b) in units.items()},
+        "parameters": {
+            "before": sum(p.numel() for p in plain.parameters()),
+            "after": twin.effective_parameters(),
+        },
+        "quantize_price": rung.price,
+        "left_whole": [
+            f"{left.where}: {left.operation}: {left.reason}"
+            for left in twin.dense_structure.left_whole
+        ],
+        **cost_figures(job, plain, decoded, path),
+    }
+
+
+def _check_feasible(job: Job, plain: nn.Module, *, force: bool) -> None:
+    assert job.floor is not None
+    reached = job.measure(job.splits.validation)(plain)
+    if not job.floor.met(reached) and not force:
+        raise FloorError(
+            f"floor: {job.floor} asks for more than the plain network reaches: "
+            f"{job.floor.metric} {reached:g} on the validation split. Lower the floor, train the "
+            "plain network longer, or go on all the same with force (--force)"
+        )
+
+
+def _save_posterior(job: Job, twin: Twin) -> None:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in twin.state_dict().items()}
+    atomic.write_bytes(job.folder / POSTERIOR, save_safetensors(tensors))
+
+
+def _identity(job: Job, run: RunFolder) -> dict[str, Any]:
+    return {
+        "identity": run.identity,
+        "recipe": job.recipe.name,
+        "seed": job.settings.seed,
+        "epigram_version": epigram.__version__,
+        "environment": dict(environment()),
+        "splits": job.splits.describe(),
+        "history": "metrics.jsonl",
+    }
+
+
+def _finish(
+    job: Job, result: dict[str, Any], seconds: dict[str, float] | None = None
+) -> dict[str, Any]:
+    """Seconds per stage, the result, the page."""
+    spent: dict[str, float] = {}
+    for line in read_metrics(job.folder / "metrics.jsonl"):
+        stage = str(line["stage"])
+        spent[stage] = round(spent.get(stage, 0.0) + float(line["seconds"]), 2)
+    result["seconds"] = spent | {k: round(v, 2) for k, v in (seconds or {}).items()}
+    atomic.write_json(job.folder / "result.json", result)
+    report.build(job.folder)
+    return result
+
+
+class _Clock:
+    """Seconds spent in parts that do not train."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begin
+
+
+@contextmanager
+def _claimed(
+    recipe: Recipe,
+    settings: CompressSettings,
+    folder: Path,
+    floor: Floor | None,
+    progress: ProgressChoice,
+    max_minutes: float | None,
+) -> Iterator[tuple[Job, RunFolder]]:
+    """A job in its folder, which is claimed while the block lasts; randomness is put back after."""
+    stop: Callable[[], bool] | None = deadline(max_minutes)
+    job = Job(recipe, settings, folder, floor, progress, stop)
+    splits = job.splits
+    prints = {name: part["sha256"] for name, part in splits.describe().items()}
+    config = job_config(recipe, settings, data=prints, floor=None if floor is None else str(floor))
+    numpy_state = np.random.get_state()  # noqa: NPY002  (kept, not used)
+    with (
+        RunFolder(folder, config, environment=environment()) as run,
+        torch.random.fork_rng(),
+    ):
+        torch.manual_seed(settings.seed)
+        yield job, run
+    np.random.set_state(numpy_state)  # noqa: NPY002

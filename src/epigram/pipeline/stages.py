@@ -1,0 +1,155 @@
+"""The three stages that train: the plain network, the twin, the small network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from epigram import atomic, codec
+from epigram.convert import Twin, bayesianize
+from epigram.errors import RunFolderError
+from epigram.pipeline.files import tensors_of
+from epigram.pipeline.frames import pictured, write_frame
+from epigram.pipeline.job import Job
+from epigram.prune import Shrinker
+from epigram.quantize import quantise
+from epigram.records import BoolArray, FileContents
+from epigram.train import (
+    BayesianLearner,
+    Distillation,
+    EpochEnd,
+    PlainLearner,
+    slice_optimizer_state_,
+)
+
+PLAIN = "plain.safetensors"
+TRIAL_PRICE = 1.0
+
+
+def plain_stage(job: Job, *, from_folder: Path | None = None) -> nn.Module:
+    """The plain network: trained here, or taken from another run with its curves.
+
+    Raises:
+        RunFolderError: ``from_folder`` holds no plain network.
+    """
+    model = job.build()
+    if from_folder is not None:
+        return _taken_over(job, model, from_folder)
+    if job.settings.plain.epochs > 0:
+        shapes = pictured(model)
+
+        def picture(end: EpochEnd) -> None:
+            write_frame(job.folder, "plain", end.epoch, model, shapes)
+
+        learner = PlainLearner(model, loss_fn=job.recipe.loss_fn, on_epoch=picture)
+        job.fit(learner, job.settings.plain, "plain")
+    tensors = {name: t.contiguous() for name, t in model.cpu().state_dict().items()}
+    atomic.write_bytes(job.folder / PLAIN, save(tensors))
+    return model.eval()
+
+
+def _taken_over(job: Job, model: nn.Module, folder: Path) -> nn.Module:
+    source = folder / PLAIN
+    if not source.is_file():
+        raise RunFolderError(
+            f"{folder}: holds no {PLAIN}; expected the folder of a finished `epigram train`"
+        )
+    model.load_state_dict(load_file(source))
+    if not (job.folder / PLAIN).exists():
+        metrics = folder / "metrics.jsonl"
+        if metrics.exists() and not (job.folder / "metrics.jsonl").exists():
+            lines = metrics.read_text("utf-8").splitlines(keepends=True)
+            plain = "".join(line for line in lines if '"stage": "plain"' in line)
+            atomic.write_text(job.folder / "metrics.jsonl", plain)
+        for frame in sorted((folder / "frames").glob("plain-*.npz")):
+            (job.folder / "frames").mkdir(exist_ok=True)
+            shutil.copyfile(frame, job.folder / "frames" / frame.name)
+        atomic.write_bytes(job.folder / PLAIN, source.read_bytes())
+    return model.eval()
+
+
+class StructureLearner(BayesianLearner):
+    """A twin that loses units while it is trained; the shrinker's counts are checkpointed too."""
+
+    def __init__(self, twin: Twin, shrinker: Shrinker, job: Job) -> None:
+        shapes = pictured(job.build())
+
+        def on_epoch(end: EpochEnd) -> Mapping[str, Any]:
+            for cut in shrinker.step(twin):
+                slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
+            write_frame(job.folder, "structure", end.epoch, twin, shapes)
+            return {"predicted_bytes": trial_bytes(twin)}
+
+        super().__init__(
+            twin, len(job.splits.fit), loss_fn=job.recipe.loss_fn, on_epoch=on_epoch
+        )
+        self.shrinker = shrinker
+
+    def state(self) -> dict[str, Any]:
+        counts = {name: torch.from_numpy(c) for name, c in self.shrinker.counts.items()}
+        return {**super().state(), "counts": counts}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.shrinker.counts = {name: c.numpy() for name, c in state["counts"].items()}
+
+
+def structure_stage(job: Job, plain: nn.Module) -> Twin:
+    """The twin of the plain network, trained and shrunken."""
+    twin = bayesianize(plain, job.example, settings=job.settings.posterior)
+    shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
+    job.fit(StructureLearner(twin, shrinker, job), job.settings.structure, "structure")
+    return twin.cpu().eval()
+
+
+def trial_bytes(twin: Twin) -> int:
+    """What a file of the twin's posterior mean would take now, at one nat a nat."""
+    plain = twin.plain()
+    tensors = tensors_of(plain, twin, {n: tuple(t.shape) for n, t in plain.state_dict().items()})
+    coded = quantise(
+        tensors,
+        price=TRIAL_PRICE,
+        representable_step=codec.representable_step,
+        sweeps=1,
+    )
+    return int(np.ceil(codec.size_estimate(FileContents(coded), "bare").total))
+
+
+class SmallLearner(PlainLearner):
+    """A small network whose dead positions stay dead."""
+
+    def __init__(self, module: nn.Module, live: Mapping[str, BoolArray], **more: Any) -> None:
+        super().__init__(module, **more)
+        self.masks = {
+            name: torch.from_numpy(mask).to(torch.float32) for name, mask in live.items()
+        }
+
+    @torch.no_grad()
+    def after_step(self, *, clamp: bool) -> None:
+        """Columns of dead positions are put back to zero."""
+        del clamp
+        for name, mask in self.masks.items():
+            weight = self.module.get_parameter(name)
+            weight.mul_(mask.to(weight.device))
+
+
+def finetune_stage(job: Job, small: nn.Module, twin: Twin, teacher: nn.Module) -> nn.Module:
+    """The small network after a short training of its own."""
+    if job.settings.finetune.epochs == 0:
+        return small.eval()
+    share = job.settings.teacher_share
+    learner = SmallLearner(
+        small,
+        twin.live_positions(),
+        loss_fn=job.recipe.loss_fn,
+        distillation=Distillation(teacher=teacher, share=share) if share else None,
+    )
+    job.fit(learner, job.settings.finetune, "finetune")
+    return small.cpu().eval()

@@ -1,0 +1,18 @@
+"""Posterior -> which units stay."""
+
+from __future__ import annotations
+
+from epigram.prune.cut import Candidate, Decision, choose_cut
+from epigram.prune.masks import keep_below, settle
+from epigram.prune.settings import PruneSettings
+from epigram.prune.shrinking import Shrinker
+
+__all__ = [
+    "Candidate",
+    "Decision",
+    "PruneSettings",
+    "Shrinker",
+    "choose_cut",
+    "keep_below",
+    "settle",
+]

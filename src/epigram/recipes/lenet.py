@@ -1,0 +1,102 @@
+"""The LeNets on MNIST."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from epigram.convert import PosteriorSettings
+from epigram.data import Augment, Preprocess, mnist
+from epigram.pipeline import CompressSettings, Recipe
+from epigram.recipes.networks import LeNet5Caffe, LeNet300100, LeNet300100Conv
+from epigram.train import TrainSettings
+
+_MEAN, _STD = 0.1307, 0.3081
+
+_MLP = CompressSettings(
+    plain=TrainSettings(epochs=20),
+    structure=TrainSettings(
+        epochs=30,
+        kl_weight=0.3,
+        kl_warmup_epochs=4.0,
+        logvar_lr_factor=10.0,
+        scale_lr_factor=10.0,
+        grad_clip=5.0,
+    ),
+    finetune=TrainSettings(epochs=20),
+)
+
+_CONV = CompressSettings(
+    plain=TrainSettings(epochs=10),
+    structure=TrainSettings(
+        epochs=30,
+        kl_weight=1.0,
+        kl_warmup_epochs=2.0,
+        logvar_lr_factor=10.0,
+        scale_lr_factor=10.0,
+        grad_clip=5.0,
+    ),
+    finetune=TrainSettings(epochs=20),
+)
+
+_HORSESHOE = PosteriorSettings(prior="group-horseshoe", scale_logvar_init=-2.0)
+
+
+def _recipe(
+    name: str, description: str, build: type[nn.Module], settings: CompressSettings, floor: str
+) -> Recipe:
+    return Recipe(
+        name=name,
+        description=description,
+        build=build,
+        load_data=mnist.splits,
+        preprocess=Preprocess(_MEAN, _STD),
+        augment=Augment(shift=1),
+        settings=settings,
+        floor=floor,
+    )
+
+
+def lenet_300_100() -> Recipe:
+    """LeNet-300-100 on MNIST."""
+    return _recipe(
+        "lenet-300-100/mnist",
+        "784-300-100-10 multilayer perceptron on MNIST",
+        LeNet300100,
+        _MLP,
+        "accuracy>=0.98",
+    )
+
+
+def lenet_300_100_conv() -> Recipe:
+    """The same function with 1x1 convolutions in place of linear layers."""
+    return _recipe(
+        "lenet-300-100-conv/mnist",
+        "LeNet-300-100 written as 1x1 convolutions, on MNIST",
+        LeNet300100Conv,
+        _MLP,
+        "accuracy>=0.98",
+    )
+
+
+def lenet_5() -> Recipe:
+    """LeNet-5-Caffe on MNIST, group normal-Jeffreys."""
+    return _recipe(
+        "lenet-5/mnist",
+        "LeNet-5-Caffe (20-50-800-500) on MNIST",
+        LeNet5Caffe,
+        _CONV,
+        "accuracy>=0.99",
+    )
+
+
+def lenet_5_horseshoe() -> Recipe:
+    """LeNet-5-Caffe on MNIST, group horseshoe."""
+    return _recipe(
+        "lenet-5-horseshoe/mnist",
+        "LeNet-5-Caffe on MNIST with the group horseshoe",
+        LeNet5Caffe,
+        replace(_CONV, posterior=_HORSESHOE),
+        "accuracy>=0.99",
+    )

@@ -16,6 +16,7 @@ from epigram.objective import (
     kl_in_fp32,
     kl_warmup,
     negative_elbo,
+    steered,
 )
 
 
@@ -129,3 +130,26 @@ def test_warmup_shapes() -> None:
         kl_warmup(0.0, -1.0)
     with pytest.raises(ConfigError, match="kl_warmup_epochs"):
         kl_warmup(0.0, math.nan)
+
+
+def test_steering_settles_on_the_floor() -> None:
+    """A metric that falls with the log of the KL weight is brought to its floor from either side."""
+    for start in (1e-2, 1e2):
+        multiplier = start
+        for _ in range(60):
+            metric = 0.985 - 0.004 * math.log10(multiplier / 0.3)
+            multiplier = steered(multiplier, margin=metric - 0.982, width=0.002)
+        assert metric == pytest.approx(0.982, abs=1e-4)
+
+
+def test_steering_is_bounded_monotone_and_wary_of_nan() -> None:
+    margins = [-1.0, -0.01, -0.001, 0.0, 0.001, 0.01, 1.0]
+    moved = [steered(2.0, margin=m, width=0.002) for m in margins]
+    assert moved == sorted(moved)
+    assert moved[3] == 2.0
+    assert moved[-1] == pytest.approx(2.0 * math.exp(0.5))
+    assert steered(2.0, margin=math.nan, width=0.002) == pytest.approx(2.0 * math.exp(-0.5))
+    assert steered(2.0, margin=1.0, width=0.1, most=2.5) == 2.5
+    assert steered(2.0, margin=-1.0, width=0.1, least=1.9) == 1.9
+    with pytest.raises(ConfigError, match="width 0"):
+        steered(2.0, margin=0.0, width=0.0)

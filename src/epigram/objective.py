@@ -192,6 +192,49 @@ def kl_warmup(epoch_progress: float, warmup_epochs: float, shape: WarmupShape = 
     return fraction if shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * fraction)
 
 
+def steered(
+    multiplier: float,
+    *,
+    margin: float,
+    width: float,
+    rate: float = 0.5,
+    least: float = 1e-3,
+    most: float = 1e3,
+) -> float:
+    """The KL's next multiplier, so that the control metric comes to sit on the floor.
+
+    ``log multiplier += rate · tanh(margin / width)``: more KL while there is room above the floor,
+    less while the floor is missed, nothing to do on it.
+
+    Args:
+        multiplier: the present one, > 0.
+        margin: how far the metric is on the good side of the floor (``Floor.margin``).
+        width: the margin that counts as much, in the metric's unit; its noise is a good choice.
+        rate: the largest move on the natural-log scale.
+        least: the multiplier stays at or above this.
+        most: and at or below this.
+
+    Raises:
+        ConfigError: an argument is out of range. A NaN margin is a missed floor.
+
+    References:
+        Rezende, Viola 2018, "Taming VAEs", algorithm 1, with the metric in place of its constraint.
+
+    Example:
+        >>> steered(1.0, margin=0.0, width=0.002)
+        1.0
+        >>> steered(1.0, margin=0.01, width=0.002) > 1.6
+        True
+    """
+    if not (0 < least <= most and width > 0 and rate >= 0 and multiplier > 0):
+        raise ConfigError(
+            f"steered: got multiplier {multiplier}, width {width}, rate {rate}, least {least}, most "
+            f"{most}; expected all > 0 (rate >= 0) and least <= most"
+        )
+    push = -1.0 if math.isnan(margin) else math.tanh(margin / width)
+    return min(most, max(least, multiplier * math.exp(rate * push)))
+
+
 def _check_weight(kl_weight: float) -> None:
     if not (math.isfinite(kl_weight) and kl_weight >= 0):
         raise ConfigError(f"kl_weight: got {kl_weight!r}, expected a finite number >= 0")

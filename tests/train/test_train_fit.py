@@ -119,6 +119,23 @@ def _ranks(noise: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.argsort(np.argsort(values)) for name, values in noise.items()}
 
 
+def test_the_callers_own_metric_reaches_the_learner(
+    tmp_path: Path, make_net, fit_set, control_set
+) -> None:
+    seen = []
+    fit(
+        PlainLearner(make_net(), on_epoch=lambda end: seen.append(end.control["zeros"])),
+        fit_set,
+        _settings(),
+        folder=tmp_path,
+        control_set=control_set,
+        metrics={"zeros": lambda logits, targets: float((logits.argmax(1) == 0).float().mean())},
+        **QUIET,
+    )
+    assert len(seen) == 2
+    assert all(0.0 <= share <= 1.0 for share in seen)
+
+
 def test_another_n_is_refused(tmp_path: Path, make_twin, fit_set) -> None:
     learner = BayesianLearner(make_twin(), 10)
     with pytest.raises(ConfigError, match="10, which is the number of minibatches of 20"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from epigram.errors import ConfigError
 from epigram.train import TrainSettings, build_optimizer, slice_optimizer_state_
 from epigram.train.optimizers import set_learning_rate_
 
@@ -83,6 +84,11 @@ def test_roles_have_their_own_step_sizes_and_decay() -> None:
     assert rates == pytest.approx({"mean": 0.002, "logvar": 0.02, "scale": 0.006})
     decay = {g["role"]: g["weight_decay"] for g in optimizer.param_groups}
     assert decay == {"mean": 0.5, "logvar": 0.0, "scale": 0.0}
+
+
+def test_nothing_to_optimise_is_refused() -> None:
+    with pytest.raises(ConfigError, match="requires a gradient"):
+        build_optimizer([{"params": [], "role": "mean"}], TrainSettings())
 
 
 @pytest.mark.parametrize(

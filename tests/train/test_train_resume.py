@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from epigram.errors import InterruptedRunError, RunFolderError, StorageError
+from epigram.errors import FormatError, InterruptedRunError, RunFolderError, StorageError
 from epigram.train import PlainLearner, TrainSettings, fit, read_metrics
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
@@ -120,8 +120,9 @@ def test_global_random_numbers_are_left_as_they_were(tmp_path: Path, make_net, f
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(
-    tmp_path: Path, make_net, fit_set, same_tensors
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_finishes_the_step_and_writes_a_checkpoint(
+    tmp_path: Path, make_net, fit_set, same_tensors, name: str
 ) -> None:
     def run(folder: Path, stop=None):
         net = make_net()
@@ -142,11 +143,11 @@ def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(
 
     def interrupt() -> bool:
         if next(steps) == 20:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.Signals[name])
         return False
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(InterruptedRunError, match="SIGINT") as caught:
+    with pytest.raises(InterruptedRunError, match=name) as caught:
         run(tmp_path / "interrupted", interrupt)
     assert caught.value.exit_code == 130
     assert signal.getsignal(signal.SIGINT) is before
@@ -244,3 +245,33 @@ def test_stages_share_a_folder_and_a_metrics_file(tmp_path: Path, make_net, fit_
         ("finetune", 1),
         ("finetune", 2),
     ]
+
+
+def test_a_damaged_checkpoint_is_refused_and_runs_no_code(
+    tmp_path: Path, make_net, fit_set
+) -> None:
+    def run() -> None:
+        fit(
+            PlainLearner(make_net()),
+            fit_set,
+            SETTINGS,
+            folder=tmp_path,
+            stage="plain",
+            seed=1,
+            progress=None,
+        )
+
+    class Hostile:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "hostile code ran",))
+
+    run()
+    path = tmp_path / "checkpoints" / "plain.pt"
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(FormatError, match=r"plain\.pt: damaged"):
+        run()
+    torch.save({"about": Hostile()}, path)
+    with pytest.raises(FormatError, match=r"plain\.pt: damaged"):
+        run()
+    assert not (tmp_path / "hostile code ran").exists()

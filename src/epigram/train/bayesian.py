@@ -113,7 +113,8 @@ class BayesianLearner:
         kl_nats = kl_in_fp32(self.twin)
         self.elbo.kl_weight = kl_weight * self.kl_multiplier
         loss = self.elbo.combine(likelihood, kl_nats)
-        return StepLoss(loss, nll.detach(), kl_nats.detach(), count_correct(outputs, y))
+        correct = count_correct(outputs, y)
+        return StepLoss(loss, nll.detach(), kl_nats.detach(), correct, self.elbo.kl_weight)
 
     def after_step(self, *, clamp: bool) -> None:
         if clamp:

@@ -23,12 +23,14 @@ class StepLoss(NamedTuple):
         nll: mean negative log-likelihood per example, nats.
         kl_nats: the KL, a sum in nats; None for a plain network.
         correct: how many examples are classified rightly; None where that has no meaning.
+        kl_weight: what the KL was weighted with, all factors included.
     """
 
     loss: Tensor
     nll: Tensor
     kl_nats: Tensor | None = None
     correct: Tensor | None = None
+    kl_weight: float = 0.0
 
 
 @dataclass(frozen=True)

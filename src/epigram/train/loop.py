@@ -15,7 +15,7 @@ from torch import Tensor
 
 from epigram.data import Augment, TensorSet, batches, batches_per_epoch
 from epigram.errors import ConfigError, InterruptedRunError
-from epigram.evaluate import evaluate
+from epigram.evaluate import Metric, evaluate
 from epigram.objective import check_num_train_examples
 from epigram.train.checkpoint import about_run, load_checkpoint, save_checkpoint
 from epigram.train.guard import Guard
@@ -78,6 +78,7 @@ def fit(
     device: str | torch.device = "cpu",
     progress: Progress | Literal["auto"] | None = "auto",
     stop: Stop | None = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> FitResult:
     """Train ``learner`` for ``settings.epochs`` epochs, or go on where an earlier call was stopped.
 
@@ -97,6 +98,7 @@ def fit(
         device: where to train; the learner and the data are moved there.
         progress: ``"auto"`` for a live line, None for silence, or anything with the same methods.
         stop: asked after every step; once it says True the run ends in order (see ``deadline``).
+        metrics: the caller's own, computed on the control set beside accuracy and NLL.
 
     Raises:
         ConfigError: the learner's N is not the length of ``fit_set``.
@@ -120,7 +122,7 @@ def fit(
     open_batches = partial(
         _open_batches, run, on_device, seed=seed, preprocess=preprocess, augment=augment
     )
-    check = partial(evaluate, preprocess=preprocess, device=where)
+    check = partial(evaluate, preprocess=preprocess, device=where, metrics=metrics)
     with ExitStack() as session:
         session.enter_context(seeded(seed, where))
         if saved is not None:

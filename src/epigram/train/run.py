@@ -50,7 +50,6 @@ class Run:
     def forward(self, x: Tensor, y: Tensor) -> StepLoss:
         """The batch's loss, under autocast if the settings say so."""
         weight = self.schedule.kl_weight(self.place.step)
-        self.place.kl_weight = weight
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             return self.learner.loss(x, y, kl_weight=weight)

@@ -52,6 +52,7 @@ class Place:
         """Count one step, without waiting for the device."""
         self.has_kl = parts.kl_nats is not None
         self.has_accuracy = parts.correct is not None
+        self.kl_weight = parts.kl_weight
         zero = torch.zeros_like(parts.nll)
         row = torch.stack(
             [

@@ -201,3 +201,69 @@ def test_a_wrong_removal_is_noticed() -> None:
         small[1].bias[0] = float("nan")
     with pytest.raises(RemovalError, match="not a number"):
         verify_removal(small, other, torch.randn(3, 6))
+
+
+class PerUnit(nn.Module):
+    """Layers that work on every unit by itself: along positions, or image by image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.along = nn.Conv1d(3, 6, 1), nn.Linear(8, 8)
+        self.each, self.head = nn.Conv1d(1, 1, 3, padding=1), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.along(self.stem(x)))
+        batch, channels, length = x.shape
+        x = self.each(x.reshape(batch * channels, 1, length)).reshape(batch, -1, length)
+        return self.head(x.amax(2))
+
+
+def test_layers_that_work_on_every_unit_by_itself_let_units_pass() -> None:
+    model, example = PerUnit().double(), torch.randn(3, 3, 8, dtype=torch.float64)
+    structure = analyse(model, example)
+    assert [(g.name, g.units) for g in structure.groups] == [("stem", 6)]
+    keep = {"stem": np.arange(6) % 2 == 0}
+    small = remove_units(model, slice_plan(structure, keep))
+    assert small.along.weight.shape == (8, 8)
+    verify_removal(small, mask_units(model, structure, keep), example, tolerance=1e-10)
+
+
+class Dangling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(6, 4), nn.Linear(6, 4)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.unused(x)
+        return self.out(F.relu(self.used(x)))
+
+
+def test_units_that_nobody_reads_or_that_hang_together_are_reported() -> None:
+    structure = analyse(Dangling(), torch.randn(2, 6))
+    assert [g.name for g in structure.groups] == ["used"]
+    assert all("reads" in entry.reason for entry in structure.left_whole)
+    paired = nn.Sequential(nn.Conv2d(4, 2, 1, groups=2), nn.Conv2d(2, 2, 1, groups=2))
+    entry = left(nn.Sequential(nn.Conv2d(3, 4, 1), paired, nn.Conv2d(2, 1, 1)))["1.0"]
+    assert "hang together" in entry.reason
+
+
+class PicksByTable(nn.Module):
+    """An integer buffer says where positions go; a float buffer scales channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(3, 4, 1), nn.Conv1d(4, 2, 1)
+        self.register_buffer("order", torch.arange(7, -1, -1))
+        self.register_buffer("gain", torch.rand(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second((self.first(x) * self.gain)[:, :, self.order])
+
+
+def test_buffers_are_sliced_and_tables_of_indices_are_followed() -> None:
+    structure = analyse(PicksByTable(), torch.randn(2, 3, 8))
+    (group,) = structure.groups
+    assert [(m.tensor, m.axis) for m in group.members if m.role == "carries"] == [("gain", 0)]
+    small = remove_units(PicksByTable(), slice_plan(structure, {"first": np.arange(4) > 1}))
+    assert small.gain.shape == (2, 1)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SEED = 20170224
+_LARGE = 50_000_000
+"""More parameters than this are tried in their own precision, to spare memory."""
 
 
 def in_general_position(
@@ -28,6 +30,8 @@ def in_general_position(
     for module in network.modules():
         _randomise_(module, generator)
     drawn = tuple(_random_like(x, generator) for x in inputs)
+    if sum(parameter.numel() for parameter in network.parameters()) > _LARGE:
+        return network, drawn if _runs(network, drawn) else inputs
     with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
         double = copied(network).double()
         for given in (_doubled(drawn), _doubled(inputs)):

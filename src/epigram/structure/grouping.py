@@ -34,11 +34,8 @@ def describe(propagation: Propagation, shapes: Mapping[str, tuple[int, ...]]) ->
     """The structure that the labels of a finished propagation amount to."""
     pins = propagation.space.pins()
     axes = [_Axis(use, propagation.space.roots(use.labels), pins) for use in propagation.uses]
-    groups, unread = _groups(axes)
-    left = _left_whole(axes, pins) + [
-        LeftWhole(name, "linear", "no layer reads its units, so nothing says whether they matter")
-        for name in unread
-    ]
+    groups, unusable = _groups(axes)
+    left = _left_whole(axes, pins) + unusable
     return SizedStructure(tuple(groups), tuple(_positions(axes, groups)), tuple(left), shapes)
 
 
@@ -61,7 +58,7 @@ class _Axis:
         return index
 
 
-def _groups(axes: list[_Axis]) -> tuple[list[Group], list[str]]:
+def _groups(axes: list[_Axis]) -> tuple[list[Group], list[LeftWhole]]:
     """Classes that live on the same axes with the same counts are the units of one group."""
     signatures: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for position, axis in enumerate(axes):
@@ -71,7 +68,7 @@ def _groups(axes: list[_Axis]) -> tuple[list[Group], list[str]]:
     for label, places in signatures.items():
         alike[tuple(places)].append(label)
     found: list[tuple[int, Group]] = []
-    unread: list[str] = []
+    left: list[LeftWhole] = []
     for signature, labels in alike.items():
         roles = {axes[position].use.role for position, _ in signature}
         if "produces" not in roles:
@@ -79,11 +76,16 @@ def _groups(axes: list[_Axis]) -> tuple[list[Group], list[str]]:
         first = next(p for p, _ in signature if axes[p].use.role == "produces")
         name = module_name(axes[first].use.tensor)
         if "reads" not in roles:
-            unread.append(name)
+            reason = "no layer reads its units, so nothing says whether they matter"
+            left.append(LeftWhole(name, axes[first].use.operation, reason))
+            continue
+        if len(labels) == 1 and dict(signature)[first] > 1:
+            reason = "all its units hang together: without them there is no layer"
+            left.append(LeftWhole(name, axes[first].use.operation, reason))
             continue
         found.append((first, _group(name, axes, signature, labels, first)))
     found.sort(key=lambda pair: pair[0])
-    return _distinct([group for _, group in found]), list(dict.fromkeys(unread))
+    return _distinct([group for _, group in found]), left
 
 
 def _group(

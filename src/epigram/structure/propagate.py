@@ -80,7 +80,8 @@ class Propagation:
     def constant(self, node: Node) -> Tensor | None:
         """The value of a node that depends on constants only; None for any other."""
         if node.op == "placeholder":
-            return self._traced.constants.get(node.name)
+            value = self._traced.constants.get(node.name)
+            return None if value is None else value.cpu()
         if node.op != "call_function" or not isinstance(node.target, OpOverload):
             return None
         values = {n: self.constant(n) for n in node.all_input_nodes}
@@ -88,7 +89,7 @@ class Propagation:
             return None
         args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: values[n])
         result = node.target(*args, **kwargs)
-        return result if isinstance(result, torch.Tensor) else None
+        return result.cpu() if isinstance(result, torch.Tensor) else None
 
     def record(self, call: Call, weight: Weight, axis: int, labels: Tensor, role: Role) -> None:
         for use in self.uses:

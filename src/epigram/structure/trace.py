@@ -28,7 +28,8 @@ class Traced:
     """An exported forward pass.
 
     ``tensors`` maps a placeholder to the parameter or buffer behind it, by the first of its names in
-    the model; ``constants`` maps a placeholder to a value that the surgery cannot slice.
+    the model; ``constants`` maps a placeholder to a value that the surgery does not slice: tensors
+    that are no parameters or buffers, buffers outside the state, and buffers of integers.
     """
 
     graph_module: torch.fx.GraphModule
@@ -125,10 +126,9 @@ def _describe(
     constants: dict[str, Tensor] = {}
     for spec in exported.graph_signature.input_specs:
         name, target = spec.arg.name, spec.target
-        sliceable = spec.kind is InputKind.PARAMETER or (
-            spec.kind is InputKind.BUFFER and bool(spec.persistent)
-        )
-        if sliceable and target is not None:
+        buffer = spec.kind is InputKind.BUFFER and target is not None
+        held = buffer and spec.persistent and values[target].is_floating_point()
+        if target is not None and (spec.kind is InputKind.PARAMETER or held):
             tensors[name] = first[target]
         elif spec.kind is InputKind.BUFFER and target is not None:
             constants[name] = values[target]

@@ -12,7 +12,7 @@ from epigram.structure.rules import opaque
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from epigram.structure.call import Call, Rule, Value
+    from epigram.structure.call import Call, Rule, Value, Weight
 
 
 def linear(call: Call) -> Value:
@@ -26,10 +26,7 @@ def linear(call: Call) -> Value:
     outputs, last = weight.shape[0], labels.dim() - 1
     varying = call.space.varying(labels)
     if varying and last not in varying:
-        for axis in (0, 1):
-            call.record("weight", axis, torch.full((weight.shape[axis],), OPAQUE), "carries")
-        call.record("bias", 0, torch.full((outputs,), OPAQUE), "carries")
-        return labels.narrow(-1, 0, 1).expand(call.shape)
+        return _pass(call, weight, [last])
     cause = call.cause("it reads its input at several positions")
     call.record("weight", 1, call.space.collapse(labels, last, cause), "reads")
     produced = call.space.fresh(outputs)
@@ -58,6 +55,18 @@ def embedding(call: Call) -> Value:
     return produced.expand(call.shape)
 
 
+def _pass(call: Call, weight: Weight, axes: list[int]) -> Value:
+    """The layer works on every unit by itself, alike for all: its weights stay, the units pass."""
+    for axis in (0, 1):
+        call.record("weight", axis, torch.full((weight.shape[axis],), OPAQUE), "carries")
+    if isinstance(call.get("bias"), torch.fx.Node):
+        call.record("bias", 0, torch.full((call.shape[axes[0]],), OPAQUE), "carries")
+    labels = call.subject
+    for axis in axes:
+        labels = labels.narrow(axis, 0, 1)
+    return labels.expand(call.shape)
+
+
 def _derived_weight(call: Call) -> Value:
     cause = call.cause("its weight is computed in forward, not a tensor of the model")
     return opaque.pin_everything(call.space, call.streams(), call.node.meta.get("val"), cause)
@@ -68,8 +77,10 @@ def _convolve(call: Call, *, output_axis: int, input_axis: int) -> Value:
     if weight is None:
         return _derived_weight(call)
     channel = labels.dim() - (len(weight.shape) - 2) - 1
+    varying, outputs = call.space.varying(labels), call.shape[channel]
+    if varying and max(varying) < channel:
+        return _pass(call, weight, list(range(channel, labels.dim())))
     along = channels(call, channel)
-    outputs = call.shape[channel]
     if groups == 1:
         produced = call.space.fresh(outputs)
         call.record("weight", input_axis, along, "reads")

@@ -185,6 +185,13 @@ def _unknown_model(writer: Writer) -> None:
     writer.natural([Flag(), Flag(zeros=2)], 5)
 
 
+def _absurd_mask(writer: Writer) -> None:
+    """A hundred million positions, all alive: a few bytes, and minutes to read one by one."""
+    _named(writer, (100_000_000,))
+    writer.flag(Flag(zeros=1), 1)
+    writer.flag(Flag(), 0)
+
+
 @pytest.mark.parametrize(
     ("fill", "message"),
     [
@@ -194,6 +201,7 @@ def _unknown_model(writer: Writer) -> None:
         (_absurd_exponent, "exponent"),
         (_absurd_text, "max_text_bytes"),
         (_absurd_shift, "shift 40"),
+        (_absurd_mask, "max_mask_bits"),
         (_unknown_model, "symbol model 5"),
     ],
 )

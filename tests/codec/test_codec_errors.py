@@ -78,7 +78,17 @@ def test_a_named_file_tells_the_tensor_that_differs() -> None:
 
 
 def test_limits_are_checked_and_say_how_to_raise_them() -> None:
-    data = codec.encode(FileContents((GOOD,)), profile="named")
-    for cap in ("max_file_bytes", "max_tensors", "max_rank", "max_elements", "max_text_bytes"):
+    live = np.array([True, False, True])
+    dead = tensor(symbols=np.array([[9, 0, 8]] * 4, dtype=np.int32), live=live)
+    edits = (GroupEdit("g", np.array([True, False])),)
+    data = codec.encode(FileContents((dead,), edits), profile="named")
+    for cap in (
+        "max_file_bytes",
+        "max_tensors",
+        "max_rank",
+        "max_elements",
+        "max_text_bytes",
+        "max_mask_bits",
+    ):
         with pytest.raises(FormatError, match=f"Limits\\({cap}="):
             codec.decode(data, limits=codec.Limits(**{cap: 0}))

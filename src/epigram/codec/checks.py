@@ -38,6 +38,11 @@ def check_contents(contents: FileContents) -> None:
             )
     _check_text(contents)
     try:
+        masks = [t.live for t in contents.tensors if isinstance(t, CodedTensor)]
+        Limits().check(
+            "dead positions", sum(len(m) for m in masks if m is not None), "max_mask_bits"
+        )
+        Limits().check("units", sum(len(edit.kept) for edit in contents.edits), "max_mask_bits")
         check_elements(Limits(), {tensor.name: tensor.shape for tensor in contents.tensors})
     except FormatError as error:
         raise ConfigError(str(error)) from error

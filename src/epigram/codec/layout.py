@@ -65,7 +65,11 @@ def code_heads(coder: Coder, contents: FileContents | None, limits: Limits) -> l
 
 
 def code_presence(
-    coder: Coder, held: int, present: Sequence[bool] | None, dense: Mapping[str, Shape] | None
+    coder: Coder,
+    held: int,
+    present: Sequence[bool] | None,
+    dense: Mapping[str, Shape] | None,
+    limits: Limits,
 ) -> dict[str, Shape]:
     """Which of the original's tensors are in a bare file: all, or as a mask says.
 
@@ -79,7 +83,7 @@ def code_presence(
         if present is None and total != len(names):
             raise FormatError(f"dense_shapes: got {len(names)} tensors, expected {total}")
         mask = None if present is None else np.array(present, dtype=np.bool_)
-        mask = code_mask(coder, MaskStates(), mask, total)
+        mask = code_mask(coder, MaskStates(limits), mask, total)
         if present is None:
             names = [name for name, there in zip(names, mask.tolist(), strict=True) if there]
     if len(names) != held:
@@ -118,7 +122,7 @@ def code_edits(
 ) -> tuple[GroupEdit, ...]:
     """Which units of which group are left."""
     coder.section("structure")
-    states, counts, edits = MaskStates(), [Flag() for _ in range(12)], []
+    states, counts, edits = MaskStates(limits), [Flag() for _ in range(12)], []
     count = coder.natural(counts, None if contents is None else len(contents.edits))
     for place in range(limits.check("groups", count, "max_tensors")):
         edit = None if contents is None else contents.edits[place]
@@ -126,7 +130,6 @@ def code_edits(
         name = text.code(coder, None if edit is None else edit.name)
         coder.section("structure")
         units = coder.natural(counts, None if edit is None else len(edit.kept))
-        limits.check(f"{name}: units", units, "max_text_bytes")
         edits.append(
             GroupEdit(name, code_mask(coder, states, None if edit is None else edit.kept, units))
         )
@@ -167,7 +170,7 @@ def code_contents(
         edits = code_edits(coder, contents, text, limits)
         metadata = code_metadata(coder, contents, text, limits)
     else:
-        dense = code_presence(coder, len(heads), present, dense)
+        dense = code_presence(coder, len(heads), present, dense, limits)
         code_fingerprint(coder, dense, writing=contents is not None)
     coder.section("structure")
     states, small = ShapeStates(), {}
@@ -175,7 +178,7 @@ def code_contents(
         given = None if contents is None else contents.tensors[place].shape
         small[name] = code_shape(coder, states, name, shape, given)
     check_elements(limits, small)
-    body = Body(coder)
+    body = Body(coder, limits)
     tensors = tuple(
         body.code(
             head,
@@ -192,9 +195,9 @@ def code_contents(
 class Body:
     """The values of the tensors, one after the other."""
 
-    def __init__(self, coder: Coder) -> None:
+    def __init__(self, coder: Coder, limits: Limits) -> None:
         self._coder = coder
-        self._masks, self._symbols = MaskStates(), SymbolStates()
+        self._masks, self._symbols = MaskStates(limits), SymbolStates()
         self._some_dead, self._other_axis, self._implied = Flag(zeros=1), Flag(zeros=1), Flag()
 
     def code(

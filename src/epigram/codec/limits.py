@@ -17,13 +17,15 @@ class Limits:
         max_rank: axes of a tensor.
         max_elements: values of all tensors together, dead positions included.
         max_text_bytes: names and metadata together.
+        max_mask_bits: positions and units that masks speak of, together; they are read one by one.
     """
 
     max_file_bytes: int = 1 << 31
-    max_tensors: int = 1 << 16
+    max_tensors: int = 1 << 14
     max_rank: int = 16
     max_elements: int = 1 << 27
     max_text_bytes: int = 1 << 18
+    max_mask_bits: int = 1 << 20
 
     def check(self, what: str, got: int, cap: str) -> int:
         """Return ``got`` if it is at most the cap called ``cap``.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from epigram.codec.adaptive import kt_bits
 from epigram.codec.coder import Coder, Flag
+from epigram.codec.limits import Limits
 
 BoolArray = NDArray[np.bool_]
 _MAX_PERIOD = 64
@@ -17,12 +18,22 @@ _MAX_PERIOD = 64
 class MaskStates:
     """What the masks of a file share."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._used = limits, 0
         self.period = [Flag() for _ in range(6)]
+
+    def reserve(self, bits: int) -> None:
+        """Count bits before they are read.
+
+        Raises:
+            FormatError: they are too many.
+        """
+        self._used = self._limits.check("mask bits", self._used + bits, "max_mask_bits")
 
 
 def code_mask(coder: Coder, states: MaskStates, mask: BoolArray | None, size: int) -> BoolArray:
     """``size`` bits, each under a flag chosen by its neighbours: the bit before, and one a period before."""
+    states.reserve(size)
     period = None if mask is None else _best_period(mask)
     period = coder.natural(states.period, period)
     return _code_bits(coder, period, mask, size)

@@ -13,7 +13,7 @@ from epigram.errors import ConfigError, FormatError
 
 PLAIN, CONSTANT, SMALL_INTEGERS = 0, 1, 2
 _MODES = 3
-_MOST_SMALL = 4096
+_MOST_SMALL = 64
 
 DTYPES: dict[int, str] = {
     0: "<f4",

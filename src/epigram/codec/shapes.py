@@ -16,6 +16,7 @@ from epigram.errors import FormatError
 
 Shape = tuple[int, ...]
 FINGERPRINT_BITS = 12
+REMEMBERED = 64
 
 
 class ShapeStates:
@@ -24,6 +25,13 @@ class ShapeStates:
     def __init__(self) -> None:
         self.reduced: dict[int, int] = {}
         self.first_axis, self.other_axis = Flag(), Flag(zeros=4)
+
+    def remember(self, dense: int, small: int) -> None:
+        """An axis was met; the sizes met longest ago are forgotten."""
+        self.reduced.pop(dense, None)
+        self.reduced[dense] = small
+        if len(self.reduced) > REMEMBERED:
+            del self.reduced[next(iter(self.reduced))]
 
     def expected(self, dense: int) -> int:
         """The small size that ``dense`` is likely to have."""
@@ -49,7 +57,7 @@ def code_shape(
             given = expected
         if given > size:
             raise FormatError(f"{name}: got axis {axis} of {given}, expected at most {size}")
-        states.reduced[size] = given
+        states.remember(size, given)
         out.append(given)
     return tuple(out)
 

@@ -119,6 +119,9 @@ def _line(
         "units": units,
         "removability": quantiles,
         "effective_parameters": int(266_610 * np.exp(-2 * progress)),
+        "predicted_bytes": int(11_900 + 190_000 * np.exp(-6 * progress))
+        if stage == "structure"
+        else None,
     }
     return _common(stage, epoch, step) | {"train": train, "control": control} | extra
 
@@ -247,8 +250,8 @@ def write_mlp(
     write_history(folder / "metrics.jsonl", rng, plan, {"leaves": groups})
     pixels = np.where(dead, 0, field[0] * rng.uniform(0.75, 1, 784)).astype(np.float32)
     _write_data(folder / "report_data.npz", rng, scales, {"fc1": "first", "fc2": "second"}, pixels)
-    breakdown = {"header": 26, "structure": 74, "fc1.weight": 9120, "fc2.weight": 2304, "fc3.weight": 402,
-                 "fc1.bias": 118, "fc2.bias": 51, "fc3.bias": 14, "steps and priors": 96, "dead inputs": 71,
+    breakdown = {"header": 26, "structure": 74, "symbols/fc1.weight": 9120, "symbols/fc2.weight": 2304, "symbols/fc3.weight": 402,
+                 "biases/fc1.bias": 118, "biases/fc2.bias": 51, "biases/fc3.bias": 14, "scales": 96, "live": 71, "names": 0,
                  "checksum": 4}  # fmt: skip
     units = {"fc1": (300, 96), "fc2": (100, 34)}
     result = _result("lenet-300-100/mnist", units, 1_066_440, breakdown)

@@ -5,8 +5,8 @@ Needs numpy, matplotlib, pillow and rich; never torch.
 
 from __future__ import annotations
 
-from epigram.report.build import build
-from epigram.report.compare import Comparison, Difference, compare
+from epigram.report.comparison import Comparison, Difference, compare
+from epigram.report.run_page import build
 from epigram.report.terminal import table
 
 __all__ = ["Comparison", "Difference", "build", "compare", "table"]

@@ -15,6 +15,12 @@ from epigram.report.words import counted, factor, grouped, in_bytes
 
 MOST_PARTS = 16
 MOST_GROUPS = 24
+_PARTS = {
+    "scales": "steps, models",
+    "live": "dead inputs",
+    "names": "names, metadata",
+    "structure": "shapes, edits",
+}
 
 
 def parts_of(breakdown: object) -> list[tuple[str, float]]:
@@ -26,8 +32,16 @@ def parts_of(breakdown: object) -> list[tuple[str, float]]:
         found = [_listed(entry) for entry in breakdown]
     else:
         found = []
-    known = [(name, size) for name, size in found if size is not None]
+    known = [(_spoken(name), size) for name, size in found if size and name != "total"]
     return sorted(known, key=lambda part: (-part[1], part[0]))
+
+
+def _spoken(name: str) -> str:
+    """``symbols/fc1.weight`` is the tensor's name; parts with a short name get a clearer one."""
+    kind, _, tensor = (
+        name.replace("symbols.", "symbols/", 1).replace("biases.", "biases/", 1).partition("/")
+    )
+    return tensor or _PARTS.get(kind, kind)
 
 
 def _listed(entry: object) -> tuple[str, float | None]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from epigram.report.folder import Record, Run, number, record, text
 from epigram.report.plates import Absent, Plate
 from epigram.report.style import Theme, log_ticks, new_figure
-from epigram.report.words import grouped, metric_value
+from epigram.report.words import grouped, in_bytes, metric_value
 
 PLAIN = "plain"
 
@@ -283,6 +283,36 @@ def units_left(run: Run) -> Plate | Absent:
     return Plate(
         "units-left", title, caption, "Line plot of the share of units left per group.", draw
     )
+
+
+def predicted_size(run: Run) -> Plate | None:
+    """What a file would have taken at each epoch; None where that was not estimated."""
+    placed = timeline(run.history, plain=False)
+    points = curve(placed, "predicted_bytes")
+    if len(points) < 2:
+        return None
+    actual = number(run.result, "file_bytes")
+
+    def draw(theme: Theme) -> Figure:
+        figure = new_figure(height=3.0)
+        axes = figure.subplots()
+        draw_curve(axes, points, colour=theme.third, label="a file written now")
+        if actual is not None:
+            axes.axhline(actual, color=theme.removed, linewidth=1.2, label="the file in the end")
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis, grouped)
+        axes.set_ylabel("bytes")
+        mark_stages(axes, placed, theme)
+        epoch_axis(axes)
+        legend_above(axes)
+        return figure
+
+    caption = (
+        "What a file of the network would take if it were written after that epoch (logarithmic): "
+        f"{in_bytes(points.values[0])} at first, {in_bytes(points.values[-1])} at last."
+    )
+    alt = "Line plot of the estimated file size against epochs."
+    return Plate("predicted-size", "The size on its way down", caption, alt, draw)
 
 
 def _dense_units(run: Run, group: str, points: Curve) -> float:

@@ -182,7 +182,6 @@ def _quality(result: Record) -> list[Fact | None]:
         rows.append(
             Fact(
                 "disagreement",
-                NARROW,
                 NOTHING,
                 percent(differ),
                 "test images the two networks answer differently",
@@ -268,7 +267,7 @@ def split_rows(result: Record) -> tuple[tuple[str, str, str, str], ...]:
         )
         found = (text(inner, k) for k in ("hash", "fingerprint", "sha256"))
         digest = next((value for value in found if value), NOTHING)
-        rows.append((name, plain_number(size), use.get(name, ""), digest))
+        rows.append((name, plain_number(size), use.get(name, ""), digest[:12]))
     return tuple(rows)
 
 

@@ -197,7 +197,7 @@ def read_arrays(
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = archive.files if names is None else [n for n in names if n in archive.files]
             return {name: archive[name] for name in wanted}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError):

@@ -83,9 +83,11 @@ def movie(run: Run, layer: str) -> Movie | Absent:
 
 
 def _caption(layout: Tiling, last: _Shot, *, frames: int, of: int) -> str:
-    kept = f"In the end {last.rows_left} of {layout.units} units read {last.columns_left} of {layout.inputs} inputs."
+    kept = f"In the end {last.rows_left} of {layout.units} units are left"
+    if layout.inputs > 1:
+        kept += f", reading {last.columns_left} of {layout.inputs} inputs"
     some = "" if frames == of else f" {frames} of {of} epochs are shown."
-    return f"{layout.words} Blue is negative, orange positive, near-black zero; white is removed. {kept}{some}"
+    return f"{layout.words} Blue is negative, orange positive, near-black zero; white is removed. {kept}.{some}"
 
 
 def _places(count: int, keep: int) -> list[int]:

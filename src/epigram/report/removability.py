@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from epigram.report.folder import Run
@@ -106,4 +107,5 @@ def _panel(
         words = f"{group}: {len(kept)} stay, {len(gone)} go"
     axes.set_title(words, fontsize=9.5)
     axes.set_ylabel("units")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
     axes.grid(visible=False, axis="x")

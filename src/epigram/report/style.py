@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -93,7 +94,6 @@ def _settings(theme: Theme) -> dict[str, Any]:
         "lines.linewidth": 1.8,
         "lines.solid_capstyle": "round",
         "patch.linewidth": 0.0,
-        "savefig.facecolor": theme.surface,
         "text.color": theme.ink,
         "xtick.color": theme.muted,
         "ytick.color": theme.muted,
@@ -116,10 +116,8 @@ def drawing(theme: Theme) -> Iterator[None]:
 
 
 def new_figure(*, height: float, width: float = WIDTH) -> Figure:
-    """An empty figure (inches) on an Agg canvas, laid out so that nothing overlaps."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    """An empty figure (inches), laid out so that nothing overlaps."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def bare(axes: Axes) -> None:
@@ -151,13 +149,12 @@ def log_ticks(axis: Axis, say: Callable[[float], str]) -> None:
 
 def png(figure: Figure) -> bytes:
     """The figure as a small palette PNG; the same figure gives the same bytes."""
-    raw = io.BytesIO()
-    figure.savefig(raw, format="png", metadata={"Software": None})
-    raw.seek(0)
-    with Image.open(raw) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    picture = Image.fromarray(pixels).convert("RGB")
     packed = io.BytesIO()
-    small.save(packed, format="PNG", optimize=True)
+    picture.quantize(256, dither=Image.Dither.NONE).save(packed, format="PNG", optimize=True)
     return packed.getvalue()
 
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from epigram.atomic import write_bytes
 from epigram.errors import ConfigError
 from epigram.report import facts, page
-from epigram.report.build import printed, show
 from epigram.report.curves import Curve, curve, epoch_axis, legend_above, timeline
 from epigram.report.folder import Run, flatten, number, read_run
 from epigram.report.plates import Absent, Plate
+from epigram.report.run_page import printed, show
 from epigram.report.style import Theme, log_ticks, new_figure
 from epigram.report.words import NOTHING, counted, factor, in_bytes, percent, subject
 
@@ -176,7 +176,9 @@ def _body(runs: Sequence[Run], names: Sequence[str], found: Sequence[Difference]
     ]
     if found:
         rows: Iterable[tuple[str, ...]] = ((d.setting, *d.values) for d in found)
-        table = page.table(("setting", *names), rows, label="Settings that differ", kind="settings")
+        table = page.table(
+            ("setting", *names), rows, label="Settings that differ", kind="settings runs"
+        )
         lead = "All of them; every other setting is the same in all runs."
         parts.append(page.section("Settings that differ", lead, [table], grid=False))
     else:

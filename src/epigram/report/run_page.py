@@ -14,6 +14,11 @@ from epigram.report.plates import Absent, Exhibit, Movie
 from epigram.report.style import DARK, LIGHT, drawing, png
 from epigram.report.words import counted, factor, in_bytes, percent, plain_number
 
+_FILE_LEAD = (
+    "Every byte of the file is accounted for; the answers are those of the network decoded from it."
+)
+_NO_FILE_LEAD = "This run has written no compressed file."
+
 
 def build(folder: Path) -> Path:
     """Write ``report/index.html`` of a run, and the pictures behind it.
@@ -61,20 +66,26 @@ def _sections(run: Run, target: Path) -> Iterable[str]:
         show(training, target),
     )
     reels = [movies.movie(run, "first"), movies.movie(run, "second")]
-    leaving = [
+    leaving: list[Exhibit] = [
         bars.units(run),
         curves.units_left(run),
         pixels.importance(run),
         removability.histograms(run),
     ]
+    if (size := curves.predicted_size(run)) is not None:
+        leaving.insert(2, size)
+    leaving.sort(key=lambda exhibit: isinstance(exhibit, Absent))  # pictures first
     if all(isinstance(exhibit, Absent) for exhibit in [*reels, *leaving]):
         lead = "This run removed nothing and kept no record of its weights, so there is nothing to draw."
         yield page.section("What was removed", lead, [])
+    elif all(isinstance(exhibit, Absent) for exhibit in leaving):
+        lead = "This run removed no units; the movies show how its weights came to be."
+        yield page.section("The weights", lead, show(reels, target), grid=False)
     else:
         yield _removed([*show(reels, target)], [*show(leaving, target)])
     yield page.section(
         "The file and its answers",
-        "Every byte of the file is accounted for; the answers are those of the network decoded from it.",
+        _FILE_LEAD if number(run.result, "file_bytes") is not None else _NO_FILE_LEAD,
         show([bars.bytes_by_part(run), calibration.reliability(run)], target),
     )
     yield _run_section(run)
@@ -196,7 +207,7 @@ def printed(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:g}"
+        return repr(value).removesuffix(".0")
     if isinstance(value, list | tuple):
         return ", ".join(printed(entry) for entry in value) or "none"
     return str(value)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from tests.reference import maths_reference as reference
 
 from epigram.maths.kl import (
     kl_log_uniform,
@@ -18,7 +19,6 @@ from epigram.maths.kl import (
     sum_kl_standard_normal,
 )
 from epigram.maths.special import log_alpha
-from tests.reference import maths_reference as reference
 
 
 def test_standard_normal_kl_is_the_one_from_expected_log_densities():

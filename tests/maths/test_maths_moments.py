@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import stats
+from tests.reference import maths_reference as reference
 
 from epigram.maths.moments import output_moments, sample_normal, sample_outputs
 from epigram.maths.special import (
@@ -15,7 +16,6 @@ from epigram.maths.special import (
     lognormal_mean,
     lognormal_second_moment,
 )
-from tests.reference import maths_reference as reference
 
 
 def test_moments_of_a_linear_map_are_those_of_its_sampled_weights():

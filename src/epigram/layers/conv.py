@@ -147,12 +147,18 @@ class _VariationalConv(VariationalLayer):
         return self.in_channels
 
     def _prepare(self, x: Tensor) -> Tensor:
-        if self.padding_mode == "zeros":
+        if not self._pads_beforehand():
             return x
-        return F.pad(x, self._pad, mode=self.padding_mode)
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(x, self._pad, mode=mode)
+
+    def _pads_beforehand(self) -> bool:
+        """Copies are padded, and zeros where "same" is lopsided: torch would pad both x and x²."""
+        lopsided = self.padding == "same" and self._pad[::2] != self._pad[1::2]
+        return self.padding_mode != "zeros" or lopsided
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = self.padding if self.padding_mode == "zeros" else 0
+        padding = 0 if self._pads_beforehand() else self.padding
         convolve = _CONVOLVE[self.spatial_dims]
         return convolve(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 

@@ -24,7 +24,7 @@ def test_compress_passes_on_what_was_asked(pipeline: Any) -> None:
         "floor": "accuracy>=0.51",
         "from_folder": Path("plain"),
         "force": True,
-        "progress": False,
+        "progress": None,
         "max_minutes": 2.0,
         "keep_posterior": True,
     }
@@ -35,7 +35,7 @@ def test_without_a_word_the_floor_and_the_folder_are_the_recipes(pipeline: Any) 
     _, (_, _, folder), options = pipeline.calls[0]
     assert folder == Path("runs/tiny-noise")
     assert options["floor"] == "accuracy>=0.5"
-    assert options["progress"] is True
+    assert options["progress"] == "auto"
 
 
 def test_a_missed_floor_is_3_and_says_what_was_reached(

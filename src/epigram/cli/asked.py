@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from epigram.cli import flags
 from epigram.cli.parser import Parser, add_output_flags, nearest
@@ -33,9 +33,9 @@ class Asked:
     options: argparse.Namespace
 
     @property
-    def progress(self) -> bool:
-        """Is there a live display? It would spoil JSON on stdout."""
-        return not (self.options.quiet or self.options.json)
+    def progress(self) -> Literal["auto"] | None:
+        """How to show progress (on stderr, so that JSON on stdout stays whole)."""
+        return None if self.options.quiet else "auto"
 
 
 def training_parser(command: str, description: str) -> Parser:

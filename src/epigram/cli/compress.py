@@ -13,7 +13,7 @@ from epigram.records import Floor
 
 def run(argv: Sequence[str]) -> int:
     """Compress; print what was asked and what was reached; 3 if the floor could not be met."""
-    call = asked.read(_parser(), argv)
+    call = asked.read(parser(), argv)
     if isinstance(call, str):
         print(call, end="")
         return 0
@@ -53,24 +53,25 @@ def run(argv: Sequence[str]) -> int:
     return FLOOR_NOT_MET
 
 
-def _parser() -> Parser:
-    parser = asked.training_parser(
+def parser() -> Parser:
+    """The flags of the command."""
+    flags = asked.training_parser(
         "compress",
         "Find the smallest file that still meets the floor, and prove it by decoding it.",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--floor", metavar="RULE", help="for example 'accuracy>=0.982'; default: the recipe's"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--from", dest="from_folder", metavar="DIR", help="start from this run of `epigram train`"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--force", action="store_true", help="go on if the plain network misses the floor"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--keep-posterior", action="store_true", help="save q(w) too, for uncertainty later"
     )
-    return parser
+    return flags
 
 
 def _missing_floor() -> str:

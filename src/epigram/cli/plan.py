@@ -94,7 +94,7 @@ def training_stages(settings: object, examples: int, step_seconds: float) -> lis
         epochs, batch = getattr(trains, "epochs", None), getattr(trains, "batch_size", None)
         if isinstance(epochs, int) and isinstance(batch, int):
             steps = epochs * math.ceil(examples / batch)
-            each = step_seconds * (1.0 if field.name == "plain" else _BAYESIAN_STEP)
+            each = step_seconds * (_BAYESIAN_STEP if field.name == "structure" else 1.0)
             stages.append(Stage(field.name, epochs, steps, round(steps * each, 1)))
     return stages
 

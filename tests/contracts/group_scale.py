@@ -162,10 +162,9 @@ class GroupScaleContract:
 
     def test_shared_draws_are_gone_after_an_exception(self):
         scale = self.make()
-        with pytest.raises(KeyError):  # noqa: PT012  the block is what is tested
-            with shared_draws([scale], 3):
-                scale.draw(3)
-                raise KeyError
+        with pytest.raises(KeyError), shared_draws([scale], 3):  # noqa: PT012  what is tested
+            scale.draw(3)
+            raise KeyError
         assert scale.shared_draw is None
 
     def test_a_shared_draw_refuses_another_number_of_examples(self):

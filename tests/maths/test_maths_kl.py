@@ -46,6 +46,17 @@ def test_standard_normal_kl_has_the_right_gradients():
     )
 
 
+def test_standard_normal_kl_has_the_same_gradients_when_walked_twice():
+    mean, logvar = torch.randn(5, requires_grad=True), torch.randn(5, requires_grad=True)
+    kl = kl_standard_normal(mean, logvar)
+    once = torch.autograd.grad(kl, (mean, logvar), retain_graph=True)
+    kept = [gradient.clone() for gradient in once]
+    twice = torch.autograd.grad(2.0 * kl, (mean, logvar))
+    for a, b, c in zip(kept, once, twice, strict=True):
+        assert torch.equal(a, b)
+        assert torch.allclose(2.0 * a, c, rtol=1e-6)
+
+
 def test_standard_normal_kl_leaves_frozen_tensors_alone():
     mean, logvar = torch.randn(5), torch.zeros(5, requires_grad=True)
     kl_standard_normal(mean, logvar).backward()

@@ -28,16 +28,17 @@ def at_least_fp32(x: Tensor) -> Tensor:
 class _KlStandardNormal(torch.autograd.Function):
     """Any number of tensors at once: first all means, then all log-variances.
 
-    The gradients are ``mean`` and ``(var - 1) / 2``; ``var - 1`` is kept from the forward pass.
+    The gradients are ``mean`` and ``(var - 1) / 2``. ``var - 1`` is kept from the forward pass and its
+    memory becomes the gradient; should the graph be walked again, it is worked out again.
     """
 
     @staticmethod
     def forward(ctx: Any, *tensors: Tensor) -> Tensor:
         means, logvars = tensors[: len(tensors) // 2], tensors[len(tensors) // 2 :]
-        excesses = [torch.expm1(logvar) for logvar in logvars]
-        ctx.save_for_backward(*means, *excesses)
+        ctx.save_for_backward(*tensors)
+        ctx.excesses = [torch.expm1(logvar) for logvar in logvars]
         total = means[0].new_zeros(())
-        for mean, logvar, excess in zip(means, logvars, excesses, strict=True):
+        for mean, logvar, excess in zip(means, logvars, ctx.excesses, strict=True):
             flat = mean.reshape(-1)
             total += torch.dot(flat, flat) + excess.sum() - logvar.sum()
         return total.mul_(0.5)
@@ -45,12 +46,17 @@ class _KlStandardNormal(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        factors = [grad, 0.5 * grad]
-        return tuple(
-            tensor * factors[i >= len(saved) // 2] if wanted else None
-            for i, (tensor, wanted) in enumerate(zip(saved, ctx.needs_input_grad, strict=True))
-        )
+        half = len(ctx.saved_tensors) // 2
+        means, logvars = ctx.saved_tensors[:half], ctx.saved_tensors[half:]
+        excesses = ctx.excesses or [torch.expm1(logvar) for logvar in logvars]
+        ctx.excesses = None
+        wanted = ctx.needs_input_grad
+        to_means = [m * grad if w else None for m, w in zip(means, wanted[:half], strict=True)]
+        grad = 0.5 * grad
+        to_logvars = [
+            e.mul_(grad) if w else None for e, w in zip(excesses, wanted[half:], strict=True)
+        ]
+        return (*to_means, *to_logvars)
 
 
 def kl_standard_normal(

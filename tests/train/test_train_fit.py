@@ -115,6 +115,14 @@ def test_a_twin_shrinks_while_it_trains_and_comes_back(
     assert torch.equal(twin.eval()(x), expected.eval()(x))
 
 
+def test_cutting_the_twin_alone_is_noticed(tmp_path: Path, make_twin, fit_set) -> None:
+    twin = make_twin()
+    keep = {"first": np.arange(8) > 2}
+    learner = BayesianLearner(twin, len(fit_set), on_epoch=lambda end: twin.shrink_(keep) and None)
+    with pytest.raises(ConfigError, match="cut both"):
+        fit(learner, fit_set, _settings(), folder=tmp_path, **QUIET)
+
+
 def _ranks(noise: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.argsort(np.argsort(values)) for name, values in noise.items()}
 
@@ -230,29 +238,38 @@ def test_a_deadline_ends_in_order(tmp_path: Path, make_net, fit_set) -> None:
     assert not later()
 
 
-def test_tensorboard_has_every_step_once_after_a_resume(
+def test_what_was_logged_after_the_last_checkpoint_is_not_doubled(
     tmp_path: Path, make_net, fit_set, control_set
 ) -> None:
-    settings = _settings(epochs=3, tensorboard=True)
-    asked = iter([False] * 14 + [True])
+    settings = _settings(epochs=4, tensorboard=True, checkpoint_every_epochs=4)
 
-    def run(stop=None) -> None:
+    class PowerCut(Exception):
+        pass
+
+    def run(*, dies_in: int | None) -> None:
+        def on_epoch(end: EpochEnd) -> None:
+            if end.epoch == dies_in:
+                raise PowerCut
+
         fit(
-            PlainLearner(make_net()),
+            PlainLearner(make_net(), on_epoch=on_epoch),
             fit_set,
             settings,
             folder=tmp_path,
             control_set=control_set,
-            stop=stop,
             **QUIET,
         )
 
-    run(lambda: next(asked))
-    run()
+    with pytest.raises(PowerCut):
+        run(dies_in=3)
+    logged = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["epoch"] for r in logged] == [1, 2]
+    run(dies_in=None)
+    logged = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r["epoch"] for r in logged] == [1, 2, 3, 4]
     events = EventAccumulator(str(tmp_path / "tensorboard" / "plain")).Reload()
     losses = events.Scalars("train/loss")
-    assert [e.step for e in losses] == [10, 20, 30]
-    logged = read_metrics(tmp_path / "metrics.jsonl")
+    assert [e.step for e in losses] == [10, 20, 30, 40]
     assert [e.value for e in losses] == pytest.approx([r["train"]["loss"] for r in logged])
     assert "control/accuracy" in events.Tags()["scalars"]
 

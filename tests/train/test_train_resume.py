@@ -39,12 +39,20 @@ def _nursery() -> Iterator[subprocess.Popen[str]]:
         process.stdin.close()
 
 
-def _run(nursery: subprocess.Popen[str], folder: Path, *, kill_after: float | None) -> int:
-    """Start a run in ``folder``, kill it after so many seconds, and return its exit code."""
+def _run(
+    nursery: subprocess.Popen[str], folder: Path, *, kill_after: tuple[int, float] | None
+) -> int:
+    """Start a run in ``folder``, kill it after so many steps and seconds; return its exit code."""
+    done = folder.with_suffix(".steps")
+    done.write_bytes(b"")
     print(folder, file=nursery.stdin, flush=True)
     process = int(nursery.stdout.readline())
     if kill_after is not None:
-        time.sleep(kill_after)
+        steps, seconds = kill_after
+        limit = time.monotonic() + 30.0
+        while done.stat().st_size < steps and time.monotonic() < limit:
+            time.sleep(0.001)
+        time.sleep(seconds)
         os.kill(process, signal.SIGKILL)  # not yet waited for, so the number is still its own
     return int(nursery.stdout.readline())
 
@@ -60,12 +68,12 @@ def test_sigkill_at_random_moments_changes_nothing(tmp_path: Path) -> None:
         assert _run(nursery, whole, kill_after=None) == 0
         codes = []
         while 0 not in codes:
-            patience = moments.uniform(0.02, 0.35) if len(codes) < 12 else None
-            codes.append(_run(nursery, killed, kill_after=patience))
+            moment = (moments.randint(1, 8), moments.uniform(0.0, 0.01))
+            codes.append(_run(nursery, killed, kill_after=moment if len(codes) < 5 else None))
             if codes[-1] and (killed / "metrics.jsonl").exists():
                 with (killed / "metrics.jsonl").open("ab") as torn:
                     torn.write(b'{"stage": "structure", "epo')
-    assert codes.count(-signal.SIGKILL) == len(codes) - 1 >= 3
+    assert codes == [-signal.SIGKILL] * 5 + [0]
     assert killed.with_suffix(".sha256").read_text() == whole.with_suffix(".sha256").read_text()
     once, again = (
         [_without_times(r) for r in read_metrics(folder / "metrics.jsonl")]

@@ -21,6 +21,7 @@ from epigram.train.checkpoint import about_run, load_checkpoint, save_checkpoint
 from epigram.train.guard import Guard
 from epigram.train.learner import EpochEnd, Learner
 from epigram.train.metrics import append_metrics, drop_after, read_metrics
+from epigram.train.optimizers import check_optimizer_state
 from epigram.train.progress import Progress, ProgressLine
 from epigram.train.run import Run
 from epigram.train.scalars import Scalars
@@ -307,6 +308,7 @@ class _Stage:
             optimizer=run.optimizer,
         )
         told = run.learner.end_of_epoch(end)
+        check_optimizer_state(run.optimizer)
         self._count_time()
         record = {
             "stage": self.stage,

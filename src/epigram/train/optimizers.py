@@ -64,6 +64,24 @@ def set_learning_rate_(optimizer: torch.optim.Optimizer, learning_rate: float) -
         group["lr"] = learning_rate * group.get("lr_factor", 1.0)
 
 
+def check_optimizer_state(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser whose memory has another shape than its parameters.
+
+    A fused kernel would not notice: it would go on with the wrong entries.
+
+    Raises:
+        ConfigError: a parameter was cut and its optimiser state was not.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.dim() > 0 and value.shape != parameter.shape:
+                raise ConfigError(
+                    f"optimizer: {key} has shape {list(value.shape)}, but its parameter was cut to "
+                    f"{list(parameter.shape)}; cut both, with learner.shrink_(keep, optimizer=...) "
+                    "or slice_optimizer_state_"
+                )
+
+
 def slice_optimizer_state_(
     optimizer: torch.optim.Optimizer,
     parameter: nn.Parameter,

@@ -130,3 +130,25 @@ def test_one_linear_layer_has_pixels_but_no_units() -> None:
 def test_the_batch_size_does_not_matter(batch: int) -> None:
     structure = analyse(LeNet5("view"), torch.randn(batch, 1, 28, 28))
     assert [g.units for g in structure.groups] == [20, 50, 500]
+
+
+def test_channels_of_an_input_of_one_position_are_positions_too() -> None:
+    """A 1x1 convolution on a 1x1 map reads numbers, as a linear layer does; on a larger map not."""
+    net = nn.Sequential(nn.Conv2d(6, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Flatten())
+    (axis,) = analyse(net, torch.randn(2, 6, 1, 1)).positions
+    assert (axis.name, axis.size, axis.group, axis.index) == ("0", 6, None, None)
+    assert analyse(net, torch.randn(2, 6, 2, 2)).positions == ()
+
+
+def test_a_convolution_of_a_flattened_map_has_positions_of_its_channels() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(1, 3, 3), nn.Conv2d(12, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x).flatten(1)[:, :, None, None]).flatten(1)
+
+    (axis,) = analyse(Net(), torch.randn(2, 1, 4, 4)).positions
+    assert axis.group == "first"
+    np.testing.assert_array_equal(axis.index, np.repeat(np.arange(3), 4))

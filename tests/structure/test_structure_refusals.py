@@ -49,6 +49,8 @@ MIXING: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("index", lambda t: t[:, [1, 0, 3, 2]]),
     ("add", lambda t: t + torch.arange(4.0).reshape(1, 4, 1, 1)),
     ("pad", lambda t: F.local_response_norm(t, 2)),
+    ("roll", lambda t: t.roll(1, 1)),  # wrong only if the last unit goes
+    ("slice", lambda t: torch.cat([t[:, -1:], t[:, :-1]], 1)),
 ]
 KEEPING_APART: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax over positions": lambda t: t.softmax(-1),

@@ -41,7 +41,16 @@ class Engine(Protocol):
     def value(self, node: Node) -> Value: ...
     def stream(self, node: Node) -> Tensor | None: ...
     def constant(self, node: Node) -> Tensor | None: ...
-    def record(self, call: Call, weight: Weight, axis: int, labels: Tensor, role: Role) -> None: ...
+    def record(
+        self,
+        call: Call,
+        weight: Weight,
+        axis: int,
+        labels: Tensor,
+        role: Role,
+        *,
+        single: bool = False,
+    ) -> None: ...
 
 
 class Call:
@@ -116,14 +125,19 @@ class Call:
         """The qualified name of the module this ran in; "forward" for the model's own."""
         return module_of(self.node) or "forward"
 
-    def record(self, argument: str, axis: int, labels: Tensor, role: Role) -> None:
-        """Say what the labels along one axis of a weight are; a derived tensor is pinned."""
+    def record(
+        self, argument: str, axis: int, labels: Tensor, role: Role, *, single: bool = False
+    ) -> None:
+        """Say what the labels along one axis of a weight are; a derived tensor is pinned.
+
+        ``single``: each index of the axis reads one number per example.
+        """
         node = self.arguments.get(argument)
         if not isinstance(node, torch.fx.Node):
             return
         value = self.engine.value(node)
         if isinstance(value, Weight):
-            self.engine.record(self, value, axis, labels, role)
+            self.engine.record(self, value, axis, labels, role, single=single)
             return
         cause = self.cause(f"its {argument} is computed in forward, not a tensor of the model")
         self.space.pin(labels, cause)

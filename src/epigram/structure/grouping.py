@@ -122,7 +122,7 @@ def _positions(axes: list[_Axis], groups: list[Group]) -> list[PositionAxis]:
     found = []
     for axis in axes:
         use = axis.use
-        if use.role != "reads" or use.operation != "linear":
+        if use.role != "reads" or not use.single:
             continue
         name, size = module_name(use.tensor), len(axis.roots)
         if bool((axis.roots == INPUT).all()):

@@ -27,13 +27,18 @@ _OUTPUT = Cause("output", "forward", "it is the network's output", natural=True)
 
 @dataclass
 class Use:
-    """The labels along one axis of a tensor of the model, and the part it plays for them."""
+    """The labels along one axis of a tensor of the model, and the part it plays for them.
+
+    ``single`` tells that each index of the axis reads one number per example: an input of a linear
+    layer, or a channel of a map of one position.
+    """
 
     tensor: str
     axis: int
     role: Role
     operation: str
     labels: Tensor
+    single: bool = False
 
 
 @dataclass
@@ -91,13 +96,23 @@ class Propagation:
         result = node.target(*args, **kwargs)
         return result.cpu() if isinstance(result, torch.Tensor) else None
 
-    def record(self, call: Call, weight: Weight, axis: int, labels: Tensor, role: Role) -> None:
+    def record(
+        self,
+        call: Call,
+        weight: Weight,
+        axis: int,
+        labels: Tensor,
+        role: Role,
+        *,
+        single: bool = False,
+    ) -> None:
         for use in self.uses:
             if (use.tensor, use.axis) == (weight.name, axis):
                 self.space.unite(use.labels, labels, call.cause(f"{weight.name} is used twice"))
+                use.single = use.single and single
                 if use.role == role:
                     return
-        self.uses.append(Use(weight.name, axis, role, call.name, labels))
+        self.uses.append(Use(weight.name, axis, role, call.name, labels, single))
 
     # --- running
 

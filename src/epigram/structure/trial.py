@@ -38,6 +38,37 @@ if TYPE_CHECKING:
 _OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 _INSTALLED = str(Path(torch.__file__).parent.parent)
 _SEED = 20170224
+_THOROUGH_TRIALS = 16
+_BY_PLACE = frozenset(
+    [
+        "slice",
+        "select",
+        "narrow",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "tensor_split",
+        "unsafe_split",
+        "unsafe_chunk",
+        "unbind",
+        "roll",
+        "rot90",
+        "index",
+        "index_select",
+        "gather",
+        "take_along_dim",
+        "unfold",
+        "diagonal",
+        "repeat",
+        "repeat_interleave",
+        "tile",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "channel_shuffle",
+        "native_channel_shuffle",
+    ]
+)
+"""Data movements whose arguments count units; the others keep or regroup all of them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +87,7 @@ def keep_what_can_go(
     if not removable:
         return structure
     network, inputs = in_general_position(model, inputs)
-    trial = _Trial(structure, network, inputs)
+    trial = _Trial(structure, network, inputs, thorough=_counts_units(propagation))
     _, refused = trial.accept([], removable)
     names = {group.name for group in structure.groups} - set(refused)
     left = tuple(
@@ -71,8 +102,16 @@ def keep_what_can_go(
 
 
 class _Trial:
-    def __init__(self, structure: SizedStructure, network: nn.Module, inputs: tuple[Any, ...]):
+    def __init__(
+        self,
+        structure: SizedStructure,
+        network: nn.Module,
+        inputs: tuple[Any, ...],
+        *,
+        thorough: bool,
+    ) -> None:
         self.structure, self.network, self.inputs = structure, network, inputs
+        self.thorough = thorough
 
     def accept(
         self, base: list[Group], candidates: list[Group]
@@ -89,7 +128,7 @@ class _Trial:
         return base, refused | more
 
     def _obstacle(self, groups: list[Group]) -> _Obstacle | None:
-        for keep in _patterns(groups):
+        for keep in _patterns(groups, thorough=self.thorough):
             obstacle = self._try(keep)
             if obstacle is not None:
                 return obstacle
@@ -105,7 +144,7 @@ class _Trial:
                     small = outputs_of(self.network, self.inputs)
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
             return _from_error(error)
-        difference, allowed, reason = compare(small, masked)
+        difference, allowed, reason = compare(small, masked, least_scale=0.0)
         if not reason and not difference <= allowed:
             reason = f"the smaller network's output differs by {difference:.3g}"
         if not reason and caught:
@@ -157,19 +196,39 @@ def _shrunk(network: nn.Module, plan: SlicePlan) -> Iterator[None]:
             tensors[name].data = whole
 
 
-def _patterns(groups: list[Group]) -> Iterator[dict[str, BoolArray]]:
-    """Removals that tell apart: one unit, all but one, various numbers, every second group."""
+def _patterns(groups: list[Group], *, thorough: bool) -> Iterator[dict[str, BoolArray]]:
+    """Removals that tell apart: either end, all but one, various numbers, every second group.
+
+    Thorough ones go on at random, for networks where a literal could count units.
+    """
     random = np.random.default_rng(_SEED)
     yield {group.name: np.arange(group.units) > 0 for group in groups}
+    yield {group.name: np.arange(group.units) < group.units - 1 for group in groups}
     yield {group.name: np.arange(group.units) == group.units - 1 for group in groups}
-    various = {}
-    for group in groups:
-        kept = random.permutation(group.units)[: random.integers(1, group.units)]
-        various[group.name] = np.isin(np.arange(group.units), kept)
+    various = _at_random(groups, random)
     yield various
     if len(groups) > 1:
         yield {group.name: various[group.name] for group in groups[::2]}
         yield {group.name: various[group.name] for group in groups[1::2]}
+    for _ in range(_THOROUGH_TRIALS if thorough else 0):
+        yield _at_random(groups, random)
+
+
+def _at_random(groups: list[Group], random: np.random.Generator) -> dict[str, BoolArray]:
+    """Keep a random number of units of each group: at least one, and not all."""
+    keep = {}
+    for group in groups:
+        kept = random.permutation(group.units)[: random.integers(1, group.units)]
+        keep[group.name] = np.isin(np.arange(group.units), kept)
+    return keep
+
+
+def _counts_units(propagation: Propagation) -> bool:
+    """Does any operation take units by their place, as a literal would?"""
+    return any(
+        movement.operation in _BY_PLACE and propagation.space.varying(movement.labels)
+        for movement in propagation.movements
+    )
 
 
 def _from_error(error: Exception) -> _Obstacle:
@@ -185,7 +244,11 @@ def _from_error(error: Exception) -> _Obstacle:
 
 def _explain(group: Group, obstacle: _Obstacle, propagation: Propagation) -> LeftWhole:
     through = _movements_of(group, propagation)
-    at_fault = [m for m in through if obstacle.source and m.source == obstacle.source] or through
+    at_fault = (
+        [m for m in through if obstacle.source and m.source == obstacle.source]
+        or [m for m in through if m.operation in _BY_PLACE]
+        or through
+    )
     operation = at_fault[-1].operation if at_fault else "forward"
     remedy = (
         "; a size written as a number in forward is the usual cause: use x.flatten(1) or x.size(1)"

@@ -54,8 +54,13 @@ def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
-def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float, str]:
-    """Largest difference, what rounding may explain, and a sentence where shapes differ already."""
+def compare(
+    ours: list[Tensor], theirs: list[Tensor], *, least_scale: float = 1.0
+) -> tuple[float, float, str]:
+    """Largest difference, what rounding may explain, and a sentence where shapes differ already.
+
+    Rounding is relative to the largest output, or to ``least_scale`` where outputs may cancel.
+    """
     if [t.shape for t in ours] != [t.shape for t in theirs]:
         shapes = [tuple(t.shape) for t in ours], [tuple(t.shape) for t in theirs]
         return math.inf, 0.0, f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
@@ -66,7 +71,7 @@ def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float, str
         gap = (mine.double() - reference.double()).abs()
         gap[mine == reference] = 0.0
         difference = max(difference, float(gap.max())) if not gap.isnan().any() else float("nan")
-        scale = max(1.0, float(reference.double().abs().max()))
+        scale = max(least_scale, float(reference.double().abs().max()))
         relative = _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE)
         allowed = max(allowed, relative * scale)
         if math.isnan(difference):

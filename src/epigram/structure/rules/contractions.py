@@ -28,7 +28,7 @@ def linear(call: Call) -> Value:
     if varying and last not in varying:
         return _pass(call, weight, [last])
     cause = call.cause("it reads its input at several positions")
-    call.record("weight", 1, call.space.collapse(labels, last, cause), "reads")
+    call.record("weight", 1, call.space.collapse(labels, last, cause), "reads", single=True)
     produced = call.space.fresh(outputs)
     call.record("weight", 0, produced, "produces")
     call.record("bias", 0, produced, "produces")
@@ -83,7 +83,8 @@ def _convolve(call: Call, *, output_axis: int, input_axis: int) -> Value:
     along = channels(call, channel)
     if groups == 1:
         produced = call.space.fresh(outputs)
-        call.record("weight", input_axis, along, "reads")
+        one_position = labels.shape[channel + 1 :].numel() == 1
+        call.record("weight", input_axis, along, "reads", single=one_position)
         call.record("weight", output_axis, produced, "produces")
         call.record("bias", 0, produced, "produces")
     elif groups == len(along):

@@ -139,8 +139,7 @@ def _common(stage: str, epoch: int, step: int) -> dict[str, Any]:
 
 def config(name: str, *, seed: int, epochs: int, prior: str = "group-jeffreys") -> dict[str, Any]:
     """A complete ``config.json``."""
-    return {
-        "identity": f"8f3a{seed:02d}c19e77",
+    settings = {
         "epigram_version": "0.1.0",
         "recipe": name,
         "seed": seed,
@@ -151,6 +150,12 @@ def config(name: str, *, seed: int, epochs: int, prior: str = "group-jeffreys") 
         "finetune": {"epochs": 6, "learning_rate": 2e-4},
         "data": {"name": "mnist", "augment": None},
     }  # fmt: skip
+    recipe = {key: settings.pop(key) for key in ("recipe", "floor", "epigram_version", "data")}
+    return {
+        "identity": f"8f3a{seed:04d}" * 8,
+        "config": recipe | {"settings": settings},
+        "environment": {"python": "3.11.7"},
+    }
 
 
 def _result(
@@ -158,22 +163,23 @@ def _result(
 ) -> dict[str, Any]:
     size = sum(breakdown.values())
     return {
-        "identity": "8f3a00c19e77", "recipe": name, "seed": 0, "epigram_version": "0.1.0",
-        "environment": {"python": "3.11.7", "torch": "2.15.0+cpu", "platform": "Linux x86_64", "threads": 2,
+        "identity": "8f3a00c1" * 8, "recipe": name, "seed": 0, "epigram_version": "0.1.0",
+        "environment": {"python": "3.11.7", "torch": "2.15.0+cpu", "platform": "Linux-6.18.44-generic-x86_64-with-glibc2.36", "threads": 2,
                         "commit": "90ee526"},
         "dense_bytes": dense, "file_bytes": size, "ratio": dense / size, "breakdown": breakdown,
         "predicted_bytes": size - 174, "dense_test_error_percent": 1.72, "test_error_percent": 1.81,
         "test_nll": 0.0617, "test_calibration_error": 0.0041,
         "floor": {"metric": "accuracy", "value": 0.98, "validation_value": 0.9814, "met": True},
         "paper_counts": {"architecture": 12.31, "with_uncertainty": 47.9, "test_error_percent": 1.84},
+        "class_accuracy_change_percent": [-0.4, 0.1, -1.2, 0.0, 0.3, -0.2, 0.1, -0.6, 0.2, -0.1],
         "units": {g: {"before": b, "after": a} for g, (b, a) in units.items()},
         "macs": {"before": 266_200, "after": 22_871}, "latency_ms": {"before": 0.412, "after": 0.121},
         "load_ms": {"before": 3.1, "after": 4.9},
         "peak_rss_bytes": {"before": 311_000_000, "after": 309_000_000},
         "disagreement_percent": 0.93,
         "seconds": {"plain": 41.2, "structure": 148.9, "finetune": 14.2, "encode": 0.4, "verify": 1.3},
-        "splits": {"fit": {"size": 50_000, "hash": "c1f9a02e"}, "control": {"size": 5_000, "hash": "77be01d4"},
-                   "validation": {"size": 5_000, "hash": "09aa63f1"}, "test": {"size": 10_000, "hash": "e4d2b7c8"}},
+        "splits": {"fit": {"examples": 50_000, "sha256": "c1f9a02e" * 8}, "control": {"examples": 5_000, "sha256": "77be01d4" * 8},
+                   "validation": {"examples": 5_000, "sha256": "09aa63f1" * 8}, "test": {"examples": 10_000, "sha256": "e4d2b7c8" * 8}},
         "history": "metrics.jsonl",
     }  # fmt: skip
 
@@ -214,7 +220,9 @@ def _write_data(
         values = np.where(
             stays, rng.normal(-3.2, 1.3, len(stays)), 0.8 + rng.gamma(2.5, 0.7, len(stays))
         )
-        arrays[f"removability/{group}"] = np.where(stays, np.minimum(values, 0.7), values)
+        arrays[f"removability/{group}"] = np.where(
+            stays, np.minimum(values, 0.7), np.where(rng.random(len(stays)) < 0.1, np.nan, values)
+        )
     if pixels is not None:
         arrays["pixel_importance"] = pixels
     confidence = np.array([0.27, 0.36, 0.45, 0.55, 0.65, 0.75, 0.85, 0.92, 0.965, 0.995])
@@ -249,11 +257,17 @@ def write_mlp(
     plan = [("plain", 20), ("structure", epochs), ("finetune", 6)]
     write_history(folder / "metrics.jsonl", rng, plan, {"leaves": groups})
     pixels = np.where(dead, 0, field[0] * rng.uniform(0.75, 1, 784)).astype(np.float32)
-    _write_data(folder / "report_data.npz", rng, scales, {"fc1": "first", "fc2": "second"}, pixels)
+    _write_data(
+        folder / "report_data.npz",
+        rng,
+        scales,
+        {"fc1": "first", "fc2": "second", "fc1.positions": "inputs"},
+        pixels,
+    )
     breakdown = {"header": 26, "structure": 74, "symbols/fc1.weight": 9120, "symbols/fc2.weight": 2304, "symbols/fc3.weight": 402,
                  "biases/fc1.bias": 118, "biases/fc2.bias": 51, "biases/fc3.bias": 14, "scales": 96, "live": 71, "names": 0,
                  "checksum": 4}  # fmt: skip
-    units = {"fc1": (300, 96), "fc2": (100, 34)}
+    units = {"fc1": (300, 96), "fc2": (100, 34), "fc1.positions": (784, 584)}
     result = _result("lenet-300-100/mnist", units, 1_066_440, breakdown)
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.json").write_text(
@@ -308,7 +322,7 @@ def write_plain(folder: Path, *, epochs: int = 10, seed: int = 0) -> Path:
     result = {
         "recipe": "lenet-300-100/mnist", "seed": seed, "epigram_version": "0.1.0", "dense_bytes": 1_066_440,
         "test_error_percent": 1.72, "test_nll": 0.071, "seconds": {"plain": 23.4},
-        "splits": {"fit": {"size": 50_000, "hash": "c1f9a02e"}},
+        "splits": {"fit": {"examples": 50_000, "sha256": "c1f9a02e" * 8}},
     }  # fmt: skip
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "config.json").write_text(

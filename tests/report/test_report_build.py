@@ -190,7 +190,7 @@ def test_removed_rows_and_columns_turn_white(tmp_path: Path) -> None:
     assert after[top : top + 5 * zoom, columns].all()
     assert after[rows, left : left + 5 * zoom].all()
     assert not after[top + 5 * zoom : top + 20 * zoom, left + 5 * zoom : left + 40 * zoom].any()
-    assert "15 of 20 units are left, reading 35 of 40 inputs" in found.caption
+    assert "In the last frame 15 of 20 units are left, reading 35 of 40 inputs" in found.caption
 
 
 def test_colours_are_symmetric_about_zero_and_fixed(tmp_path: Path) -> None:

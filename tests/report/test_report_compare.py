@@ -64,3 +64,9 @@ def test_same_settings(tmp_path: Path) -> None:
 def test_one_run_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two or more"):
         report.compare([write(tmp_path / "one")], tmp_path)
+
+
+def test_settings_of_a_run_have_short_names(runs: dict[str, Path], tmp_path: Path) -> None:
+    other = fake_run.write_plain(tmp_path / "other", epochs=4, seed=1)
+    found = report.compare([runs["plain"], other], tmp_path / "out")
+    assert [(d.setting, d.values) for d in found.differences] == [("seed", ("0", "1"))]

@@ -11,7 +11,7 @@ from epigram.report.curves import before_after
 from epigram.report.folder import Run, flatten, number, record
 from epigram.report.plates import Absent, Plate
 from epigram.report.style import Theme, new_figure
-from epigram.report.words import counted, factor, grouped, in_bytes
+from epigram.report.words import counted, factor, group_name, grouped, in_bytes, is_input
 
 MOST_PARTS = 16
 MOST_GROUPS = 24
@@ -130,23 +130,24 @@ def units(run: Run) -> Plate | Absent:
         for place, (_, before, after) in zip(places, shown, strict=True):
             label = f" {after:g} of {before:g}"
             axes.text(before, place, label, va="center", fontsize=9.5, color=theme.ink)
-        axes.set_yticks(places, [group for group, _, _ in shown])
+        axes.set_yticks(places, [group_name(group) for group, _, _ in shown])
         axes.tick_params(axis="y", labelcolor=theme.ink)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.3 * max((b for _, b, _ in shown), default=1.0) or 1.0)
         axes.grid(visible=False, axis="y")
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel("units")
+        axes.set_xlabel("units, inputs" if len(hidden) < len(known) else "units")
         return figure
 
-    before, after = sum(b for _, b, _ in known), sum(a for _, _, a in known)
+    hidden = [entry for entry in known if not is_input(entry[0])]
+    before, after = sum(b for _, b, _ in hidden), sum(a for _, _, a in hidden)
     times = f", {factor(before / after)} fewer" if after else ""
     more = (
         f" The first {MOST_GROUPS} of {len(known)} groups are drawn."
         if len(known) > MOST_GROUPS
         else ""
     )
-    caption = f"Pale: units of the original. Blue: those still there, {grouped(after)} of {grouped(before)} in all{times}.{more}"
+    caption = f"Pale: units of the original. Blue: those still there, {grouped(after)} of {grouped(before)} hidden units{times}.{more}"
     return Plate(
         "units", title, caption, "Bar chart of the units of each group before and after.", draw
     )

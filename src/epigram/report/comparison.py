@@ -13,14 +13,14 @@ from epigram.atomic import write_bytes
 from epigram.errors import ConfigError
 from epigram.report import facts, page
 from epigram.report.curves import Curve, curve, epoch_axis, legend_above, timeline
-from epigram.report.folder import Run, flatten, number, read_run
+from epigram.report.folder import Run, number, read_run
 from epigram.report.plates import Absent, Plate
 from epigram.report.run_page import printed, show
 from epigram.report.style import Theme, log_ticks, new_figure
 from epigram.report.words import NOTHING, counted, factor, in_bytes, percent, subject
 
 NOT_SET = "not set"
-_IDENTIFIES = ("identity", "out", "folder")
+_IDENTIFIES = ("out", "folder")
 """Differ between any two runs and say nothing."""
 
 
@@ -84,7 +84,7 @@ def compare(folders: Sequence[Path], out: Path) -> Comparison:
 
 def differences(runs: Sequence[Run]) -> tuple[Difference, ...]:
     """Every setting that is not the same in all runs, in the order of the settings."""
-    settings = [flatten(run.config) for run in runs]
+    settings = [run.settings for run in runs]
     names = dict.fromkeys(name for flat in settings for name in flat)
     rows = (
         Difference(name, tuple(printed(f[name]) if name in f else NOT_SET for f in settings))

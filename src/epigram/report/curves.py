@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from epigram.report.folder import Record, Run, number, record, text
 from epigram.report.plates import Absent, Plate
 from epigram.report.style import Theme, log_ticks, new_figure
-from epigram.report.words import grouped, in_bytes, metric_value
+from epigram.report.words import group_name, grouped, in_bytes, metric_value
 
 PLAIN = "plain"
 
@@ -247,7 +247,8 @@ def _draw_kl(axes: Axes, kl: Curve, examples: float | None, theme: Theme) -> Non
             functions=(lambda v: np.asarray(v) / examples, lambda v: np.asarray(v) * examples),
         )
         beside.set_ylabel("KL, nats per image")
-        log_ticks(beside.yaxis, "{:g}".format)
+        low, high = axes.get_ylim()
+        log_ticks(beside.yaxis, "{:g}".format, limits=(low / examples, high / examples))
         beside.spines["right"].set_visible(False)
 
 
@@ -269,7 +270,7 @@ def units_left(run: Run) -> Plate | Absent:
         axes = figure.subplots()
         for colour, (group, points) in zip(theme.cycle, curves.items(), strict=False):
             shares = Curve(points.epochs, 100 * points.values / dense[group])
-            label = f"{group}: {dense[group]:g} → {points.values[-1]:g}"
+            label = f"{group_name(group)}: {dense[group]:g} → {points.values[-1]:g}"
             draw_curve(axes, shares, colour=colour, label=label)
         mark_stages(axes, placed, theme)
         axes.set_ylim(0, 104)
@@ -279,7 +280,15 @@ def units_left(run: Run) -> Plate | Absent:
         return figure
 
     more = f" The first 7 of {len(groups)} groups are drawn." if len(groups) > 7 else ""
-    caption = f"Each line is a group of units; it falls when units are taken out, and later epochs get cheaper.{more}"
+    final = {g: before_after(record(run.result, "units").get(g))[1] for g in curves}
+    cut_later = any(
+        after is not None and after < curves[g].values[-1] for g, after in final.items()
+    )
+    later = " What the cut after training takes comes on top." if cut_later else ""
+    caption = (
+        "Each line is a group of units; it falls when units are taken out, and later epochs get "
+        f"cheaper.{later}{more}"
+    )
     return Plate(
         "units-left", title, caption, "Line plot of the share of units left per group.", draw
     )

@@ -15,6 +15,7 @@ from epigram.report.words import (
     factor,
     grouped,
     in_bytes,
+    is_input,
     metric_value,
     percent,
     plain_number,
@@ -184,10 +185,20 @@ def _quality(result: Record) -> list[Fact | None]:
                 "disagreement",
                 NOTHING,
                 percent(differ),
-                "test images the two networks answer differently",
+                f"test images the two networks answer differently{_worst_class(result)}",
             )
         )
     return rows
+
+
+def _worst_class(result: Record) -> str:
+    changes = result.get("class_accuracy_change_percent")
+    if not isinstance(changes, list):
+        return ""
+    known = [c for c in changes if isinstance(c, int | float)]
+    if not known:
+        return ""
+    return f"; accuracy of the worst class {min(known):+.2f} points".replace("-", "\u2212")
 
 
 def _paper_counts(result: Record) -> list[Fact | None]:
@@ -273,7 +284,8 @@ def split_rows(result: Record) -> tuple[tuple[str, str, str, str], ...]:
 
 def unit_summary(result: Record) -> str | None:
     """Units of all groups, before and after: ``400 → 111``; None where nothing was counted."""
-    pairs = [before_after(entry) for entry in record(result, "units").values()]
+    units = record(result, "units")
+    pairs = [before_after(entry) for group, entry in units.items() if not is_input(group)]
     known = [(b, a) for b, a in pairs if b is not None and a is not None]
     if not known:
         return None

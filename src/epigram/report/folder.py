@@ -55,7 +55,12 @@ class Run:
     @property
     def recipe(self) -> str | None:
         """The recipe's name, from the result or, while the run is not finished, from the settings."""
-        return text(self.result, "recipe") or text(self.config, "recipe")
+        return text(self.result, "recipe") or text(self.settings, "recipe")
+
+    @property
+    def settings(self) -> Record:
+        """The settings by themselves, with dotted names; without identity and environment."""
+        return settings_of(self.config)
 
     @property
     def num_train_examples(self) -> float | None:
@@ -110,6 +115,17 @@ def flatten(source: Record, prefix: str = "") -> dict[str, object]:
         else:
             flat[name] = value
     return flat
+
+
+def settings_of(config: Record) -> Record:
+    """Flat settings of a ``config.json``: ``{"config": {"settings": {"seed": 0}}}`` is ``seed``."""
+    inner = record(config, "config") or config
+    flat = flatten(inner)
+    return {
+        name.removeprefix("settings."): value
+        for name, value in flat.items()
+        if name.split(".")[0] not in ("identity", "environment")
+    }
 
 
 def read_run(folder: Path) -> Run:

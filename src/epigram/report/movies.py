@@ -83,7 +83,7 @@ def movie(run: Run, layer: str) -> Movie | Absent:
 
 
 def _caption(layout: Tiling, last: _Shot, *, frames: int, of: int) -> str:
-    kept = f"In the end {last.rows_left} of {layout.units} units are left"
+    kept = f"In the last frame {last.rows_left} of {layout.units} units are left"
     if layout.inputs > 1:
         kept += f", reading {last.columns_left} of {layout.inputs} inputs"
     some = "" if frames == of else f" {frames} of {of} epochs are shown."

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from epigram.report.folder import Run
 from epigram.report.plates import Absent, Plate
 from epigram.report.style import Theme, new_figure
+from epigram.report.words import group_name, plain_number
 
 MOST_GROUPS = 12
 PREFIX = "removability/"
@@ -47,7 +48,7 @@ def histograms(run: Run) -> Plate | Absent:
     where = (
         ""
         if cut is None
-        else f" The line is the cut, {cut:.3g}: blue units stay, orange ones were taken out."
+        else f" The line is the cut, {plain_number(cut, digits=3)}: blue units stay, orange ones were taken out."
     )
     caption = f"Every unit counted once, at its last value; two separate hills mean that the choice was easy.{where}{more}"
     return Plate(
@@ -65,7 +66,7 @@ def _by_group(run: Run) -> dict[str, NDArray[np.float64]]:
         if name.startswith(PREFIX) and np.issubdtype(array.dtype, np.number):
             amounts = np.asarray(array, dtype=np.float64).ravel()
             if np.isfinite(amounts).any():
-                found[name.removeprefix(PREFIX)] = amounts[np.isfinite(amounts)]
+                found[name.removeprefix(PREFIX)] = amounts
     return found
 
 
@@ -80,6 +81,7 @@ def _cut(run: Run) -> float | None:
 def _edges(values: list[NDArray[np.float64]], cut: float | None) -> NDArray[np.float64]:
     """Common bins for all panels; the cut is one of the edges, so no bar has two colours."""
     everything = np.concatenate(values)
+    everything = everything[np.isfinite(everything)]
     low, high = float(everything.min()), float(everything.max())
     if cut is not None:
         low, high = min(low, cut), max(high, cut)
@@ -97,15 +99,19 @@ def _panel(
     cut: float | None,
     theme: Theme,
 ) -> None:
-    kept = amounts if cut is None else amounts[amounts <= cut]
-    gone = amounts[:0] if cut is None else amounts[amounts > cut]
+    present = amounts[np.isfinite(amounts)]
+    earlier = len(amounts) - len(present)
+    kept = present if cut is None else present[present <= cut]
+    gone = present[:0] if cut is None else present[present > cut]
     axes.hist(kept, bins=edges.tolist(), color=theme.bayes, rwidth=0.9)
     axes.hist(gone, bins=edges.tolist(), color=theme.removed, rwidth=0.9)
-    words = f"{group}: {len(amounts)} units"
+    words = f"{group_name(group)}: {len(present)}"
     if cut is not None:
         axes.axvline(cut, color=theme.ink, linewidth=1.3)
-        words = f"{group}: {len(kept)} stay, {len(gone)} go"
+        words = f"{group_name(group)}: {len(kept)} stay, {len(gone)} go"
+    if earlier:
+        words += f", {earlier} had left before"
     axes.set_title(words, fontsize=9.5)
-    axes.set_ylabel("units")
+    axes.set_ylabel("number")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
     axes.grid(visible=False, axis="x")

@@ -179,7 +179,7 @@ def _run_section(run: Run) -> str:
     if environment:
         parts.append(_block("Environment", ("what", "version"), environment, kind="settings"))
     blocks = page.columns(parts) if parts else ""
-    settings = _printable(run.config)
+    settings = _printable(run.settings)
     if settings:
         table = page.table(("setting", "value"), settings, label="Settings", kind="settings")
         blocks += page.details(f"All {len(settings)} settings", table)
@@ -222,7 +222,7 @@ def _eyebrow(run: Run) -> str:
 
 
 def _foot(run: Run) -> str:
-    version = text(run.result, "epigram_version") or text(run.config, "epigram_version")
+    version = text(run.result, "epigram_version") or text(run.settings, "epigram_version")
     identity = text(run.result, "identity") or text(run.config, "identity")
     pieces = ["Written by epigram" + (f" {version}" if version else "")]
     if identity:

@@ -135,9 +135,11 @@ def frame(axes: Axes, theme: Theme) -> None:
         spine.set(visible=True, color=theme.grid, linewidth=0.8)
 
 
-def log_ticks(axis: Axis, say: Callable[[float], str]) -> None:
+def log_ticks(
+    axis: Axis, say: Callable[[float], str], *, limits: tuple[float, float] | None = None
+) -> None:
     """Label a logarithmic axis at 1, 2 and 5 of every decade; more or fewer as its length asks."""
-    low, high = axis.get_view_interval()
+    low, high = limits or axis.get_view_interval()
     decades = math.log10(high / low) if 0 < low < high else 1.0
     steps: tuple[float, ...] = (1.0,) if decades > 2.5 else (1.0, 2.0, 5.0)
     if decades < 0.9:

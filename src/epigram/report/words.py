@@ -92,6 +92,16 @@ def subject(recipe: str | None) -> str:
     return f"{_spelled(network)} on {_spelled(data)}" if data else _spelled(network)
 
 
+def is_input(group: str) -> bool:
+    """Is it a set of input positions rather than of units?"""
+    return group.endswith(".positions")
+
+
+def group_name(group: str) -> str:
+    """A group in words: ``fc1.positions`` are the ``fc1 inputs``."""
+    return f"{group.removesuffix('.positions')} inputs" if is_input(group) else group
+
+
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """``1 unit``, ``2 units``."""
     return f"{grouped(count)} {singular if count == 1 else plural or singular + 's'}"

@@ -29,8 +29,8 @@ def test_every_difference_is_printed_and_nothing_else(
     assert cli.main(["compare", "a", "b", "c", "--out", "page"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["setting", "a", "b", "c"] in lines
-    assert ["config.settings.plain.epochs", "3", "5", "3"] in lines
-    assert ["config.settings.seed", "0", "0", "1"] in lines
+    assert ["plain.epochs", "3", "5", "3"] in lines
+    assert ["seed", "0", "0", "1"] in lines
     assert not any("clip" in line[0] for line in lines)
 
 
@@ -44,7 +44,7 @@ def test_runs_of_the_same_settings_are_said_to_be(
 def test_compare_as_json(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["compare", "a", "b", "--out", "page", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["differences"] == {"config.settings.plain.epochs": {"a": "3", "b": "5"}}
+    assert found["differences"] == {"plain.epochs": {"a": "3", "b": "5"}}
     assert Path(found["page"]).is_file()
 
 

@@ -93,7 +93,7 @@ def test_a_message_of_many_lines_is_still_one_line(
         (["zzz"], "the commands are recipes, train"),
         (["recipes", "--jsn"], "unknown flag '--jsn'; did you mean '--json'?"),
         (["recipes", "extra"], "recipes: unrecognized arguments: extra"),
-        (["evaluate", "x.epg"], "evaluate: the following arguments are required: --recipe"),
+        (["evaluate", __file__], "expected a recipe"),
         (["inspect", "none.epg"], "none.epg: no such file"),
         (["inspect", "."], ".: is a folder; expected a file"),
         (["report", "none"], "none: no such folder"),

@@ -42,10 +42,9 @@ def training_parser(command: str, description: str) -> Parser:
     """The flags that ``train`` and ``compress`` share."""
     parser = Parser(command, description, epilog=SETTINGS_EPILOG.format(command=command))
     parser.add_argument("recipe", nargs="?", help="a name that `epigram recipes` lists")
-    own = parser.add_argument_group("your own network instead of a recipe")
-    own.add_argument("--model", metavar="PKG.MOD:FUNC", help="function that returns the nn.Module")
-    own.add_argument("--data", metavar="PKG.MOD:FUNC", help="function that returns the data sets")
-    own.add_argument("--weights", metavar="FILE", help="its trained weights, safetensors")
+    add_own_network(parser).add_argument(
+        "--weights", metavar="FILE", help="its trained weights, safetensors"
+    )
     parser.add_argument("--out", metavar="DIR", help="the run's folder; default: runs/<recipe>")
     parser.add_argument("--config", metavar="FILE", help="settings, as YAML or JSON")
     parser.add_argument("--print-config", action="store_true", help="print all settings and stop")
@@ -58,6 +57,14 @@ def training_parser(command: str, description: str) -> Parser:
     )
     add_output_flags(parser, quiet=True)
     return parser
+
+
+def add_own_network(parser: Parser) -> argparse._ArgumentGroup:
+    """``--model`` and ``--data``."""
+    own = parser.add_argument_group("your own network instead of a recipe")
+    own.add_argument("--model", metavar="PKG.MOD:FUNC", help="function that returns the nn.Module")
+    own.add_argument("--data", metavar="PKG.MOD:FUNC", help="function that returns the data sets")
+    return own
 
 
 def positive(text: str) -> float:
@@ -107,13 +114,18 @@ def find_recipe(options: argparse.Namespace) -> Recipe:
             raise ConfigError("--model: needs --data, the function that returns the data sets")
         from epigram.cli import custom
 
-        return custom.recipe(options.model, options.data, weights=options.weights)
+        return custom.recipe(options.model, options.data, weights=_given(options, "weights"))
     if options.recipe is None:
         raise ConfigError("expected a recipe (`epigram recipes` lists them), or --model and --data")
     for flag in ("data", "weights"):
-        if getattr(options, flag) is not None:
+        if _given(options, flag) is not None:
             raise ConfigError(f"--{flag}: goes with --model, not with a recipe")
     return named_recipe(options.recipe)
+
+
+def _given(options: argparse.Namespace, flag: str) -> str | None:
+    value: str | None = getattr(options, flag, None)
+    return value
 
 
 def named_recipe(name: str) -> Recipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from epigram.cli import asked, output
 from epigram.cli.parser import Parser, add_output_flags
@@ -13,16 +12,15 @@ def run(argv: Sequence[str]) -> int:
     """Print bytes, test error and ratio of an ``.epg`` file."""
     parser = Parser("evaluate", "Decode a file and test the network in it on the full test set.")
     parser.add_argument("file", help="the .epg file")
-    parser.add_argument(
-        "--recipe", required=True, help="whose network and test set; e.g. lenet-5/mnist"
-    )
+    parser.add_argument("--recipe", help="whose network and test set; for example lenet-5/mnist")
+    asked.add_own_network(parser)
     add_output_flags(parser)
     options = parser.parse(argv)
     path = output.existing_file(options.file)
-    recipe = asked.named_recipe(options.recipe)
+    recipe = asked.find_recipe(options)
     from epigram import pipeline
 
-    result = pipeline.evaluate_file(Path(path), recipe)
+    result = pipeline.evaluate_file(path, recipe)
     if options.json:
         output.print_json(result)
         return 0

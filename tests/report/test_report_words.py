@@ -93,7 +93,7 @@ def test_paper_counts_are_called_counts() -> None:
 def test_predicted_beside_actual() -> None:
     row = next(fact for fact in facts(RESULT) if fact.name == "predicted size")
     assert plain(row.after) == "12 000 bytes"
-    assert "2.9 % larger" in plain(row.meaning)
+    assert "345 bytes larger" in plain(row.meaning)
 
 
 @pytest.mark.parametrize("missing", [*RESULT, None])

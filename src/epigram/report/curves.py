@@ -311,7 +311,6 @@ def predicted_size(run: Run) -> Plate | None:
         axes.set_yscale("log")
         log_ticks(axes.yaxis, grouped)
         axes.set_ylabel("bytes")
-        mark_stages(axes, placed, theme)
         epoch_axis(axes)
         legend_above(axes)
         return figure

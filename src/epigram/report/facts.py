@@ -9,8 +9,8 @@ from typing import TypeAlias
 from epigram.report.curves import before_after
 from epigram.report.folder import Record, at, number, record, text
 from epigram.report.words import (
-    NARROW,
     NOTHING,
+    counted,
     duration,
     factor,
     grouped,
@@ -150,8 +150,8 @@ def _predicted(result: Record) -> Fact | None:
         return None
     off = ""
     if small is not None and predicted:
-        gap = 100 * (small / predicted - 1)
-        off = f"; the file is {abs(gap):.1f}{NARROW}% {'larger' if gap >= 0 else 'smaller'}"
+        gap = round(small - predicted)
+        off = f"; the file is {counted(abs(gap), 'byte')} {'larger' if gap >= 0 else 'smaller'}"
     return Fact("predicted size", NOTHING, in_bytes(predicted), f"expected before encoding{off}")
 
 
@@ -263,7 +263,7 @@ def stage_seconds(result: Record) -> tuple[tuple[str, str], ...]:
 
 
 def split_rows(result: Record) -> tuple[tuple[str, str, str, str], ...]:
-    """Name, size, use and hash of every split."""
+    """Name, size, hash and use of every split."""
     use = {
         "fit": "the weights are fitted to it",
         "control": "steers: cuts and the weight of the KL",
@@ -278,7 +278,7 @@ def split_rows(result: Record) -> tuple[tuple[str, str, str, str], ...]:
         )
         found = (text(inner, k) for k in ("hash", "fingerprint", "sha256"))
         digest = next((value for value in found if value), NOTHING)
-        rows.append((name, plain_number(size), use.get(name, ""), digest[:12]))
+        rows.append((name, plain_number(size), digest[:12], use.get(name, "")))
     return tuple(rows)
 
 

@@ -86,6 +86,8 @@ def _caption(layout: Tiling, last: _Shot, *, frames: int, of: int) -> str:
     kept = f"In the last frame {last.rows_left} of {layout.units} units are left"
     if layout.inputs > 1:
         kept += f", reading {last.columns_left} of {layout.inputs} inputs"
+    if last.rows_left == layout.units and last.columns_left == layout.inputs:
+        kept = "Nothing was removed"
     some = "" if frames == of else f" {frames} of {of} epochs are shown."
     return f"{layout.words} Blue is negative, orange positive, near-black zero; white is removed. {kept}.{some}"
 

@@ -171,7 +171,7 @@ def _run_section(run: Run) -> str:
     parts = []
     splits = facts.split_rows(run.result)
     if splits:
-        parts.append(_block("Splits", ("split", "examples", "use", "hash"), splits))
+        parts.append(_block("Splits", ("split", "examples", "hash", "use"), splits, kind="splits"))
     seconds = facts.stage_seconds(run.result)
     if seconds:
         parts.append(_block("Time", ("stage", "spent"), seconds))

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from epigram.convert.build import bayesianize
+from epigram.convert.cutting import Cut
 from epigram.convert.dense import dense_weights
+from epigram.convert.kept import position_key
 from epigram.convert.posterior import TensorPosterior
 from epigram.convert.settings import PosteriorSettings, PriorName
-from epigram.convert.twin import Cut, Twin
+from epigram.convert.twin import Twin
 
-__all__ = ["Cut", "PosteriorSettings", "PriorName", "TensorPosterior", "Twin", "bayesianize", "dense_weights"]
+__all__ = [
+    "Cut",
+    "PosteriorSettings",
+    "PriorName",
+    "TensorPosterior",
+    "Twin",
+    "bayesianize",
+    "dense_weights",
+    "position_key",
+]

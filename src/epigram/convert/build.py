@@ -11,11 +11,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from epigram.convert.gathered import GatheredLinear
+from epigram.convert.gathered import GatheredReader, with_replaced
+from epigram.convert.kept import position_key
 from epigram.convert.settings import PosteriorSettings, PriorName
-from epigram.convert.twin import Twin, position_key, replaced
+from epigram.convert.twin import Twin
 from epigram.errors import UnsupportedModelError
-from epigram.layers import TWINS, VariationalLinear, from_plain
+from epigram.layers import TWINS, from_plain
 from epigram.priors import GroupScale
 from epigram.records import Structure
 from epigram.structure import analyse
@@ -61,22 +62,28 @@ def bayesianize(
             f"expected at least one of {', '.join(sorted(k.__name__ for k in TWINS))} "
             "that is not ignored"
         )
+    _refuse_ties(model, chosen)
     positions = _position_axes(structure, chosen) if settings.positions else {}
+    new: dict[nn.Module, nn.Module] = {}
     for name in chosen:
+        plain = network.get_submodule(name)
         layer = from_plain(
-            network.get_submodule(name),
+            plain,
             logvar_init=settings.logvar_init,
             logvar_min=settings.logvar_min,
             logvar_max=settings.logvar_max,
             variance_eps=settings.variance_eps,
         )
-        new: nn.Module = layer
-        if name in positions and isinstance(layer, VariationalLinear):
-            index = torch.arange(layer.in_features, device=layer.weight_mean.device)
-            new = GatheredLinear(layer, index, layer.in_features)
-        network = replaced(network, name, new)
-    twin = Twin(network, structure, _scales(structure, chosen, positions, settings))
-    return twin.to(next(model.parameters()).device).train(model.training)
+        new[plain] = layer
+        if name in positions:
+            inputs = layer.weight_mean.shape[layer.input_axis]
+            index = torch.arange(inputs, device=layer.weight_mean.device)
+            new[plain] = GatheredReader(layer, index, inputs)
+    network = with_replaced(network, new)
+    first = next(model.parameters())
+    dtype = torch.float64 if first.dtype == torch.float64 else None
+    twin = Twin(network, structure, _scales(structure, chosen, positions, settings, dtype))
+    return twin.to(first.device).train(model.training)
 
 
 def _chosen_layers(model: nn.Module, ignored: Ignored) -> list[str]:
@@ -99,9 +106,31 @@ def _matches(
     return bool(rule(module))
 
 
+def _refuse_ties(model: nn.Module, chosen: Sequence[str]) -> None:
+    """A weight that two modules share would become two weights.
+
+    Raises:
+        UnsupportedModelError: a chosen layer shares a parameter with another module.
+    """
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    for names in owners.values():
+        if len(names) > 1 and set(names) & set(chosen):
+            raise UnsupportedModelError(
+                f"bayesianize: {' and '.join(names)} share a parameter, expected each variational "
+                "layer to have its own; name them in ignored_layers"
+            )
+
+
 def _position_axes(structure: Structure, chosen: Sequence[str]) -> dict[str, str]:
-    """Module -> its position axis, for the chosen layers."""
-    axes = {axis.tensor.rpartition(".")[0]: position_key(axis) for axis in structure.positions}
+    """Module -> its position axis, for the chosen layers that read positions along axis 1."""
+    axes = {
+        axis.tensor.rpartition(".")[0]: position_key(axis)
+        for axis in structure.positions
+        if axis.axis == 1
+    }
     return {name: axes[name] for name in chosen if name in axes}
 
 
@@ -110,14 +139,15 @@ def _scales(
     chosen: Sequence[str],
     positions: dict[str, str],
     settings: PosteriorSettings,
+    dtype: torch.dtype | None,
 ) -> dict[str, GroupScale]:
     """One scale per group that a chosen layer reads, and per position axis."""
     scales = {}
     for group in structure.groups:
         readers = {m.tensor.rpartition(".")[0] for m in group.members if m.role == "reads"}
         if readers & set(chosen):
-            scales[group.name] = settings.make_scale(group.units)
+            scales[group.name] = settings.make_scale(group.units, dtype=dtype)
     for axis in structure.positions:
         if position_key(axis) in positions.values():
-            scales[position_key(axis)] = settings.make_scale(axis.size)
+            scales[position_key(axis)] = settings.make_scale(axis.size, dtype=dtype)
     return scales

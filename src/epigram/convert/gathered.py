@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from epigram.layers import VariationalLayer, VariationalLinear, to_plain
+from epigram.layers import VariationalLayer, to_plain
 
 
-class GatheredLinear(nn.Module):
-    """A variational linear layer that reads only the positions ``index`` of its input.
+class GatheredReader(nn.Module):
+    """A variational layer that reads only the positions ``index`` of its input.
 
     Dead positions (pixels, positions behind a flatten) cannot be taken out of the plain module, but
-    the twin need not multiply by them.
+    the twin need not multiply by them. A position is an input of a linear layer, or a channel of a
+    convolution.
 
     Args:
         layer: reads ``len(index)`` inputs.
@@ -25,40 +26,57 @@ class GatheredLinear(nn.Module):
 
     index: Tensor
 
-    def __init__(self, layer: VariationalLinear, index: Int[Tensor, " live"], inputs: int) -> None:
+    def __init__(self, layer: VariationalLayer, index: Int[Tensor, " live"], inputs: int) -> None:
         super().__init__()
         self.layer = layer
         self.inputs = inputs
         self.register_buffer("index", index)
 
-    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch out"]:
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """What the layer makes of the positions that are left."""
-        if self.index.numel() == self.inputs:
-            return self.layer(x)  # type: ignore[no-any-return]
-        return self.layer(x.index_select(-1, self.index))  # type: ignore[no-any-return]
+        if self.index.numel() < self.inputs:
+            x = x.index_select(-1 - self.layer.spatial_dims, self.index)
+        return self.layer(x)  # type: ignore[no-any-return]
 
-    def spread(self, columns: Float[Tensor, "out live"]) -> Float[Tensor, "out inputs"]:
-        """The columns in their places, zeros elsewhere."""
-        full = columns.new_zeros(columns.shape[0], self.inputs)
-        return full.index_copy_(1, self.index, columns)
+    def spread(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """A tensor of the layer's weight shape with its columns in their places, zeros elsewhere."""
+        axis = self.layer.input_axis
+        shape = list(weight.shape)
+        shape[axis] = self.inputs
+        return weight.new_zeros(shape).index_copy_(axis, self.index, weight)
 
-    def plain(self) -> nn.Linear:
+    def plain(self) -> nn.Module:
         """The plain layer of the posterior mean, with zero columns where nothing is read."""
         small = to_plain(self.layer)
-        assert isinstance(small, nn.Linear)
+        assert isinstance(small.weight, Tensor)
         with torch.no_grad():
-            small.weight = nn.Parameter(self.spread(small.weight), small.weight.requires_grad)
-        small.in_features = self.inputs
+            weight = self.spread(small.weight)
+        small.weight = nn.Parameter(weight, small.weight.requires_grad)
+        name = "in_channels" if self.layer.spatial_dims else "in_features"
+        setattr(small, name, self.inputs)
         return small
 
 
 def variational_readers(
     network: nn.Module,
-) -> Iterator[tuple[str, VariationalLayer, GatheredLinear | None]]:
+) -> Iterator[tuple[str, VariationalLayer, GatheredReader | None]]:
     """(path in the plain network, layer, what gathers its inputs) of every variational layer."""
-    inside = {id(m.layer) for m in network.modules() if isinstance(m, GatheredLinear)}
+    inside = {id(m.layer) for m in network.modules() if isinstance(m, GatheredReader)}
     for path, module in network.named_modules():
-        if isinstance(module, GatheredLinear):
+        if isinstance(module, GatheredReader):
             yield path, module.layer, module
         elif isinstance(module, VariationalLayer) and id(module) not in inside:
             yield path, module, None
+
+
+def with_replaced(root: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """``root`` with modules replaced in place, wherever they occur (``root`` itself too)."""
+    places = [
+        (path, module)
+        for path, module in root.named_modules(remove_duplicate=False)
+        if path and module in new
+    ]
+    for path, module in places:
+        parent, _, leaf = path.rpartition(".")
+        setattr(root.get_submodule(parent), leaf, new[module])
+    return new.get(root, root)

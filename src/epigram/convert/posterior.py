@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from epigram.convert.gathered import GatheredLinear, variational_readers
+from epigram.convert.gathered import GatheredReader, variational_readers
 from epigram.layers import VariationalLayer
 
 FloatArray = NDArray[np.floating[Any]]
@@ -41,10 +41,10 @@ def posterior_of(network: nn.Module) -> dict[str, TensorPosterior]:
 
 
 def _layer(
-    path: str, layer: VariationalLayer, gathered: GatheredLinear | None
+    path: str, layer: VariationalLayer, gathered: GatheredReader | None
 ) -> dict[str, TensorPosterior]:
     prefix = f"{path}." if path else ""
-    first, second = _scale_moments(layer)
+    first, second = layer.scale_moments()
     variance = layer.weight_logvar.exp()
     mean = layer.weight_mean * first
     # E z² (var + mean²) - (E z · mean)²
@@ -58,15 +58,3 @@ def _layer(
         parts = (layer.bias_mean, variance.sqrt(), variance)
         found[f"{prefix}bias"] = TensorPosterior(*(t.float().cpu().numpy() for t in parts))
     return found
-
-
-def _scale_moments(layer: VariationalLayer) -> tuple[Tensor, Tensor]:
-    """E z and E z² of each input, shaped to multiply the weights."""
-    ones = torch.ones(layer._inputs(), device=layer.weight_mean.device)
-    first, second = ones, ones
-    for use in layer.scale_uses:
-        spread = use._spread
-        first = first * spread(use.scale.mean())
-        second = second * spread(use.scale.second_moment())
-    weight = torch.ones_like(layer.weight_mean)
-    return layer._fold(weight, first), layer._fold(weight, second)

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+import torch
+
 from epigram.errors import ConfigError
 from epigram.priors import GroupHorseshoe, GroupJeffreys, GroupScale, UnitScale
 
@@ -63,11 +65,17 @@ class PosteriorSettings:
                     f"expected a number in [{low}, {high}]"
                 )
 
-    def make_scale(self, units: int) -> GroupScale:
+    def make_scale(self, units: int, *, dtype: torch.dtype | None = None) -> GroupScale:
         """A fresh scale for ``units`` units."""
-        bounds = {"logvar_min": self.scale_logvar_min, "logvar_max": self.scale_logvar_max}
+        low, high = self.scale_logvar_min, self.scale_logvar_max
         if self.prior == "group-jeffreys":
-            return GroupJeffreys(units, logvar_init=self.scale_logvar_init, **bounds)
+            return GroupJeffreys(
+                units,
+                logvar_init=self.scale_logvar_init,
+                logvar_min=low,
+                logvar_max=high,
+                dtype=dtype,
+            )
         if self.prior == "group-horseshoe":
             return GroupHorseshoe(
                 units,
@@ -75,6 +83,8 @@ class PosteriorSettings:
                 global_init=self.global_init,
                 logvar_init=self.scale_logvar_init,
                 global_logvar_init=self.scale_logvar_init,
-                **bounds,
+                logvar_min=low,
+                logvar_max=high,
+                dtype=dtype,
             )
         return UnitScale(units)

@@ -174,6 +174,15 @@ class VariationalLayer(nn.Module, ABC):
         factor = product_of_means(self.scale_uses)
         return self.weight_mean if factor is None else self._fold(self.weight_mean, factor)
 
+    def scale_moments(self) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+        """E z and E z² of the input that each weight reads, in the shape of the weights."""
+        first = torch.ones_like(self.weight_mean)
+        second = torch.ones_like(self.weight_mean)
+        for use in self.scale_uses:
+            first = self._fold(first, use.mean())
+            second = self._fold(second, use.second_moment())
+        return first, second
+
     @property
     def bias(self) -> Float[Tensor, " out"] | None:
         """The bias a plain layer would have."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -19,7 +21,8 @@ class ScaleUse:
     Attributes:
         scale: the group's scale.
         index: the unit that each of the reader's input indices belongs to (a channel behind a
-            flatten is seen by several inputs); None when input i is unit i.
+            flatten is seen by several inputs), -1 where this scale does not act (inputs of other
+            groups beside it); None when input i is unit i.
     """
 
     scale: GroupScale
@@ -33,6 +36,10 @@ class ScaleUse:
         """E z, spread over the reader's inputs."""
         return self._spread(self.scale.mean())
 
+    def second_moment(self) -> Float[Tensor, " in"]:
+        """E z², spread over the reader's inputs."""
+        return self._spread(self.scale.second_moment())
+
     def inputs(self) -> int:
         """How many inputs the reader must have."""
         return self.scale.units if self.index is None else self.index.numel()
@@ -40,7 +47,17 @@ class ScaleUse:
     def _spread(self, units: Tensor) -> Tensor:
         if self.index is None:
             return units
-        return units.index_select(-1, self.index.to(units.device))
+        index = self.index.to(units.device)
+        if not self._partial:
+            return units.index_select(-1, index)
+        # one more unit, always 1, for the inputs without a scale
+        units = torch.cat([units, units.new_ones((*units.shape[:-1], 1))], dim=-1)
+        return units.index_select(-1, index.where(index >= 0, self.scale.units))
+
+    @cached_property
+    def _partial(self) -> bool:
+        """Are there inputs on which the scale does not act?"""
+        return self.index is not None and bool((self.index < 0).any())
 
 
 def check_uses(where: str, uses: Sequence[ScaleUse], inputs: int) -> None:
@@ -59,10 +76,10 @@ def check_uses(where: str, uses: Sequence[ScaleUse], inputs: int) -> None:
         index = use.index
         if index is not None and index.numel():
             low, high = int(index.min()), int(index.max())
-            if low < 0 or high >= use.scale.units:
+            if low < -1 or high >= use.scale.units:
                 raise ConfigError(
                     f"{where}: got a ScaleUse index with units {low}..{high}, expected units "
-                    f"0..{use.scale.units - 1} of its {type(use.scale).__name__}"
+                    f"0..{use.scale.units - 1} of its {type(use.scale).__name__}, or -1 for none"
                 )
     if len({id(use.scale) for use in uses}) != len(uses):
         raise ConfigError(f"{where}: got the same scale twice, expected each at most once")

@@ -36,8 +36,7 @@ def write_frame(
     else:
         weights = {n: t.detach().cpu().numpy() for n, t in model.named_parameters() if n in shapes}
     arrays = {
-        label: weights[name].astype(np.float16)
-        for label, name in zip(_NAMES, shapes, strict=False)
+        label: weights[name].astype(np.float16) for label, name in zip(_NAMES, shapes, strict=False)
     }
     write_npz(folder / "frames" / f"{stage}-{epoch:04d}.npz", arrays)
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import epigram
 from epigram import config
 from epigram.data import Splits, TensorSet, check_fits
-from epigram.evaluate import Evaluation, evaluate
 from epigram.errors import InterruptedRunError
+from epigram.evaluate import Evaluation, evaluate
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
 from epigram.records import Floor

@@ -124,16 +124,12 @@ def compress_recipe(
         return _finish(job, result, clock.seconds)
 
 
-def _pruned(
-    job: Job, twin: Twin
-) -> tuple[dict[str, tuple[Any, BoolArray]], Decision, nn.Module]:
+def _pruned(job: Job, twin: Twin) -> tuple[dict[str, tuple[Any, BoolArray]], Decision, nn.Module]:
     """Removabilities before the cut, the cut, and the small plain network; the twin is shrunken."""
     assert job.floor is not None
     masks = twin.kept_masks()
     final = {name: (values, masks[name]) for name, values in twin.removability().items()}
-    decision = choose_cut(
-        twin, job.measure(job.splits.control), job.floor, job.settings.prune
-    )
+    decision = choose_cut(twin, job.measure(job.splits.control), job.floor, job.settings.prune)
     twin.shrink_(decision.chosen.keep)
     return final, decision, twin.plain().eval()
 

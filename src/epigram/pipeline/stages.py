@@ -87,9 +87,7 @@ class StructureLearner(BayesianLearner):
             write_frame(job.folder, "structure", end.epoch, twin, shapes)
             return {"predicted_bytes": trial_bytes(twin)}
 
-        super().__init__(
-            twin, len(job.splits.fit), loss_fn=job.recipe.loss_fn, on_epoch=on_epoch
-        )
+        super().__init__(twin, len(job.splits.fit), loss_fn=job.recipe.loss_fn, on_epoch=on_epoch)
         self.shrinker = shrinker
 
     def state(self) -> dict[str, Any]:
@@ -127,9 +125,7 @@ class SmallLearner(PlainLearner):
 
     def __init__(self, module: nn.Module, live: Mapping[str, BoolArray], **more: Any) -> None:
         super().__init__(module, **more)
-        self.masks = {
-            name: torch.from_numpy(mask).to(torch.float32) for name, mask in live.items()
-        }
+        self.masks = {name: torch.from_numpy(mask).to(torch.float32) for name, mask in live.items()}
 
     @torch.no_grad()
     def after_step(self, *, clamp: bool) -> None:
@@ -137,7 +133,7 @@ class SmallLearner(PlainLearner):
         del clamp
         for name, mask in self.masks.items():
             weight = self.module.get_parameter(name)
-            weight.mul_(mask.to(weight.device))
+            weight.mul_(mask.to(weight.device).view(-1, *[1] * (weight.dim() - 2)))
 
 
 def finetune_stage(job: Job, small: nn.Module, twin: Twin, teacher: nn.Module) -> nn.Module:

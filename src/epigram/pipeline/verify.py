@@ -33,7 +33,8 @@ _ROUNDS = 5
 
 def dense_bytes(model: nn.Module) -> int:
     """Parameters and buffers of the original as 32-bit floats."""
-    return 4 * sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
+    values = sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
+    return 4 * int(values)
 
 
 def test_figures(job: Job, plain: nn.Module, small: nn.Module) -> dict[str, Any]:
@@ -126,7 +127,9 @@ def counted(job: Job, plain: nn.Module, small: nn.Module, twin: Twin) -> dict[st
         {name: left(name, posterior[name].marginal_variance) for name in names},
         weights_before=sum(before[name].numel() for name in names),
     )
-    rounded = {name: at_precision(parameters[name], counts.significand_bits[name]) for name in names}
+    rounded = {
+        name: at_precision(parameters[name], counts.significand_bits[name]) for name in names
+    }
     figures: dict[str, Any] = {
         "architecture": round(counts.architecture, 2),
         "with_uncertainty": round(counts.with_uncertainty, 2),

@@ -61,9 +61,7 @@ def choose_cut(
         if key not in tried:
             small = copy.deepcopy(twin)
             small.shrink_(keep)
-            tried[key] = Candidate(
-                cut, keep, small.effective_parameters(), measure(small.plain())
-            )
+            tried[key] = Candidate(cut, keep, small.effective_parameters(), measure(small.plain()))
     loss_allowed = settings.tolerance
     accepted = [
         c

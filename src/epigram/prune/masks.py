@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.convert import Twin
-from epigram.convert.twin import position_key
-from epigram.records import BoolArray
+from epigram.convert import Twin, position_key
+from epigram.records import BoolArray, Group
 
 Removability = Mapping[str, NDArray[Any]]
 
@@ -31,25 +30,37 @@ def keep_below(removability: Removability, cut: float) -> dict[str, BoolArray]:
 def settle(twin: Twin, keep: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
     """Make masks of units and of their positions agree.
 
-    A unit none of whose positions is read any more goes; positions of a unit that goes, go.
+    Positions of a unit that goes, go. A unit goes when none of its positions is read any more by
+    any of its readers, provided that all of them read it position by position.
 
     Args:
         twin: says which positions belong to which units.
         keep: one mask per scale.
     """
     settled = {name: np.array(mask) for name, mask in keep.items()}
-    for axis in twin.structure.positions:
-        key = position_key(axis)
-        if axis.group not in settled or key not in settled or axis.group is None:
-            continue
-        owner = twin.position_owners(key)
-        alive = np.zeros(len(settled[axis.group]), bool)
-        alive[owner[settled[key]]] = True
-        alive &= settled[axis.group]
-        if not alive.any():
-            alive[owner[int(np.argmax(settled[key]))]] = True
-        settled[axis.group] = alive
+    for group in twin.structure.groups:
+        if group.name in settled:
+            _settle(twin, group, settled)
+    return settled
+
+
+def _settle(twin: Twin, group: Group, settled: dict[str, BoolArray]) -> None:
+    axes = {
+        axis.tensor: position_key(axis)
+        for axis in twin.structure.positions
+        if axis.group == group.name and position_key(axis) in settled
+    }
+    owners = {key: twin.position_owners(key) for key in axes.values()}
+    alive = settled[group.name]
+    if owners and {m.tensor for m in group.members if m.role == "reads"} <= axes.keys():
+        read = np.zeros(len(alive), bool)
+        for key, owner in owners.items():
+            read[owner[settled[key]]] = True
+        if (alive & read).any():
+            alive &= read
+    if not alive.any():
+        alive[0] = True
+    for key, owner in owners.items():
         settled[key] &= alive[owner]
         if not settled[key].any():
             settled[key] = alive[owner]
-    return settled

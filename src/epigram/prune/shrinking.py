@@ -34,9 +34,8 @@ class Shrinker:
 
     def __init__(self, prior: PriorName, settings: PruneSettings) -> None:
         self.enabled = settings.shrink
-        self.cut = settings.shrink_cut
-        if self.cut is None:
-            self.cut = SUGGESTED_CUT[prior]
+        asked = settings.shrink_cut
+        self.cut = SUGGESTED_CUT[prior] if asked is None else asked
         self.patience = settings.shrink_patience
         self.counts: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
 

@@ -88,4 +88,5 @@ def paper_counts(
 def at_precision(weights: Floats, bits: int) -> Floats:
     """Weights rounded to a multiple of the unit round-off of ``bits``, as the paper's code does."""
     delta = unit_round_off(bits)
-    return (np.floor(weights / delta + 0.5) * delta).astype(np.float32)
+    rounded: Floats = (np.floor(weights / delta + 0.5) * delta).astype(np.float32)
+    return rounded

@@ -88,6 +88,9 @@ def code_lengths(symbols: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Fl
     def length(q: NDArray[np.int64]) -> Floats:
         m = np.abs(q)
         beyond = 2.0 * np.log2(np.maximum(m, top + 1) / (top + 1)) * np.log(2.0)
-        return nats[np.minimum(m, top)] + np.where(m > top, beyond, 0.0) + (m > 0) * np.log(2.0)
+        total: Floats = (
+            nats[np.minimum(m, top)] + np.where(m > top, beyond, 0.0) + (m > 0) * np.log(2.0)
+        )
+        return total
 
     return length

@@ -1,0 +1,196 @@
+"""Plain against Bayesian over the same epochs, each with and without learning-rate decay: curves.
+
+    python benchmarks/curves.py [--seeds 0 1 2] [--epochs 30] [--examples 10000]
+
+LeNet-300-100 on the first 10 000 images to be fitted, without augmentation: 27 weights an image. So few
+images let the plain network fit all of them within the epochs shown, which makes overfitting plain to
+see, and make the KL five times as heavy an image as 50 000 would, which does the same for underfitting.
+All networks have the same learning rate; the Bayesian ones minimise the ELBO itself (KL weight 1) and
+lose no units. They start from the plain network's random weights, or from the weights it ended with
+(with decay): those have seen twice as many epochs in all. Accuracy and NLL are those of the network in
+eval(), the posterior mean, on the images it is fitted to and on the validation split. The test set is
+not there at all. Writes curves.json and curves.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import curves_picture
+import record
+from preparing import (
+    add_fresh,
+    claimed,
+    common_flags,
+    first,
+    prepare,
+    start_fresh,
+    without_test,
+)
+from safetensors.torch import load_file, save
+from torch import nn
+
+from epigram import atomic, recipes
+from epigram.config import to_dict
+from epigram.convert import bayesianize
+from epigram.data import Splits
+from epigram.pipeline import CompressSettings, Recipe
+from epigram.pipeline.job import Job
+from epigram.train import BayesianLearner, EpochEnd, PlainLearner, TrainSettings, read_metrics
+
+RECIPE = "lenet-300-100/mnist"
+LEARNING_RATE = 1e-3
+QUICK_EPOCHS = 2
+STAGE = "curve"
+WEIGHTS = "weights.safetensors"
+NETWORKS = ("plain", "bayesian-random", "bayesian-pretrained")
+SCHEDULES: Mapping[str, Literal["cosine", "constant"]] = {"decay": "cosine", "constant": "constant"}
+TEACHER = "plain-decay"
+
+
+def main() -> int:
+    """Train what is missing, write, draw."""
+    flags = common_flags(__doc__ or "", out="runs/bench-curves", seeds=(0, 1, 2))
+    add_fresh(flags)
+    flags.add_argument("--epochs", type=int, default=30)
+    flags.add_argument("--examples", type=int, default=10_000)
+    arguments = flags.parse_args()
+    if arguments.quick:
+        arguments.epochs = min(arguments.epochs, QUICK_EPOCHS)
+        arguments.examples = 500
+    folders = prepare(arguments)
+    about = record.origin(seeds=arguments.seeds)
+    recipe = small_recipe(recipes.get(RECIPE), arguments.examples)
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for seed in arguments.seeds:
+        for network in NETWORKS:  # the plain network first: the last one starts from it
+            for schedule in SCHEDULES:
+                name = f"{network}-{schedule}"
+                folder = folders.runs / f"seed-{seed}" / name
+                curve = one(recipe, name, seed, folder, arguments)
+                curves.setdefault(name, []).append(curve)
+    figures = {
+        "epochs": arguments.epochs,
+        "examples": arguments.examples,
+        "settings": {
+            name: to_dict(train_settings(recipe.settings, name, arguments.epochs))
+            for name in curves
+        },
+        "curves": {name: {"seeds": runs, "last": last(runs)} for name, runs in curves.items()},
+    }
+    record.write_result("curves", about, figures, folder=folders.results)
+    atomic.write_bytes(folders.results / "curves.png", curves_picture.draw(curves))
+    print(table(figures["curves"]))
+    return 0
+
+
+def small_recipe(recipe: Recipe, examples: int) -> Recipe:
+    """Fewer images to fit, no augmentation, no test set."""
+    load = without_test(recipe).load_data
+
+    def few() -> Splits:
+        splits = load()
+        return replace(splits, fit=first(splits.fit, examples))
+
+    return replace(recipe, load_data=few, augment=None)
+
+
+def train_settings(settings: CompressSettings, name: str, epochs: int) -> TrainSettings:
+    """What a curve is trained with: the recipe's settings, and what all curves share."""
+    network, _, schedule = name.rpartition("-")
+    stage = settings.plain if network == "plain" else replace(settings.structure, kl_weight=1.0)
+    return replace(
+        stage,
+        epochs=epochs,
+        learning_rate=LEARNING_RATE,
+        schedule=SCHEDULES[schedule],
+        final_factor=0.0,
+    )
+
+
+def one(
+    recipe: Recipe, name: str, seed: int, folder: Path, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """One curve, from disk if it is there."""
+    if arguments.fresh:
+        start_fresh(folder)
+    train = train_settings(recipe.settings, name, arguments.epochs)
+    settings = replace(recipe.settings, seed=seed, plain=train, structure=train)
+    with claimed(recipe, settings, folder, curve=name) as job:
+        if not (folder / "curve.json").exists():
+            atomic.write_json(folder / "curve.json", trained(job, name, train))
+    curve: dict[str, Any] = json.loads((folder / "curve.json").read_text("utf-8"))
+    return curve
+
+
+def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
+    """Train a network and say what it was worth before and after every epoch."""
+    plain = job.build()
+    if name.startswith("bayesian-pretrained"):
+        plain.load_state_dict(load_file(job.folder.with_name(TEACHER) / WEIGHTS))
+    learner: PlainLearner | BayesianLearner
+    if name.startswith("plain"):
+        learner = PlainLearner(plain)
+    else:
+        twin = bayesianize(plain, job.example, settings=job.settings.posterior)
+        learner = BayesianLearner(twin, len(job.splits.fit))
+    module = learner.module
+    learner.on_epoch = lambda end: worth(job, module, end)
+    start = worth(job, module, None)
+    job.fit(learner, settings, STAGE)
+    tensors = {key: t.detach().contiguous() for key, t in module.cpu().state_dict().items()}
+    atomic.write_bytes(job.folder / WEIGHTS, save(tensors))
+    lines = read_metrics(job.folder / "metrics.jsonl", stage=STAGE)
+    curve: dict[str, Any] = {"seed": job.settings.seed, **record.code_version()}
+    for part in ("fitted", "validation"):
+        for quantity in ("accuracy", "nll"):
+            points = [start[part], *(line[part] for line in lines)]
+            curve[f"{part}_{quantity}"] = [round(point[quantity], 6) for point in points]
+    curve["kl_nats"] = [line["train"].get("kl_nats") for line in lines]
+    curve["learning_rate"] = [line["learning_rate"] for line in lines]
+    curve["seconds"] = round(sum(line["seconds"] for line in lines), 2)
+    return curve
+
+
+def worth(job: Job, module: nn.Module, end: EpochEnd | None) -> dict[str, dict[str, float]]:
+    """Accuracy and NLL on the fitted images and on the validation split."""
+    del end
+    found = {}
+    for name, part in (("fitted", job.splits.fit), ("validation", job.splits.validation)):
+        figures = job.evaluate(module, part)
+        found[name] = {"accuracy": figures.accuracy, "nll": figures.nll}
+    return found
+
+
+def last(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The spread over the seeds after the last epoch, and of the least validation NLL on the way."""
+    keys = ("fitted_accuracy", "validation_accuracy", "fitted_nll", "validation_nll")
+    found: dict[str, Any] = {key: record.summary([run[key][-1] for run in runs]) for key in keys}
+    found["least_validation_nll"] = record.summary([min(run["validation_nll"]) for run in runs])
+    return found
+
+
+def table(curves: Mapping[str, Any]) -> str:
+    """Medians after the last epoch."""
+    head = (
+        f"{'':<30}{'accuracy, fitted':>18}{'validation':>12}{'NLL, fitted':>14}{'validation':>12}"
+        f"{'least of it':>13}"
+    )
+    lines = [head]
+    for name, curve in curves.items():
+        v = {key: spread["median"] for key, spread in curve["last"].items()}
+        lines.append(
+            f"{name:<30}{100 * v['fitted_accuracy']:>16.2f} %{100 * v['validation_accuracy']:>10.2f} %"
+            f"{v['fitted_nll']:>14.4f}{v['validation_nll']:>12.4f}{v['least_validation_nll']:>13.4f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

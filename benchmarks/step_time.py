@@ -1,0 +1,185 @@
+"""The time of a training step: the plain network, its twins, and a port of the published layers.
+
+    python benchmarks/step_time.py [--rounds 15] [--batch-size 128] [--threads 1]
+
+All of a network's contestants take turns within a round, and who begins changes from round to round, so
+that other load on the machine falls on all of them. A ratio is the median over the rounds of the ratios
+within a round. Nothing has been removed yet: these are the dearest steps of a run.
+
+* ``plain``: the loop's step for the plain network, which is what training it here costs.
+* ``plain-textbook``: the same network with zero_grad, backward and ``torch.optim.Adam`` as it comes.
+* ``group-jeffreys``, ``group-horseshoe``: the loop's step for the twin: draws, KL, backward, clipping,
+  optimiser, clamps.
+* ``published``: ``published_layers.py`` in a textbook loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import cycle
+from typing import Any
+
+import published_layers
+import record
+import torch
+import torch.nn.functional as F
+from preparing import common_flags, prepare
+from torch import Tensor, nn
+
+from epigram import recipes
+from epigram.convert import PriorName, bayesianize
+from epigram.data import batches
+from epigram.pipeline import Recipe
+from epigram.train import BayesianLearner, Learner, PlainLearner, Schedule
+from epigram.train.run import Run
+
+Batch = tuple[Tensor, Tensor]
+Step = Callable[[Tensor, Tensor], None]
+
+NETWORKS = {
+    "lenet-300-100": ("lenet-300-100/mnist", published_layers.LeNet300100, 40),
+    "lenet-5": ("lenet-5/mnist", published_layers.LeNet5Caffe, 12),
+}
+PRIORS: tuple[PriorName, ...] = ("group-jeffreys", "group-horseshoe")
+
+
+def main() -> int:
+    """Measure, write, print."""
+    flags = common_flags(__doc__ or "", out="runs/bench-step-time")
+    flags.add_argument("--rounds", type=int, default=15)
+    flags.add_argument("--batch-size", type=int, default=128)
+    flags.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    arguments = flags.parse_args()
+    folders = prepare(arguments)
+    about = record.origin(seeds=arguments.seeds)
+    networks = {name: measure(name, arguments) for name in arguments.networks}
+    settings = {"rounds": arguments.rounds, "batch_size": arguments.batch_size}
+    record.write_result(
+        "step_time", about, {"settings": settings, "networks": networks}, folder=folders.results
+    )
+    for name, figures in networks.items():
+        show(name, figures)
+    return 0
+
+
+def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One network: milliseconds a step and ratios to the two plain steps."""
+    recipe_name, published, steps = NETWORKS[name]
+    recipe = recipes.get(recipe_name)
+    torch.manual_seed(arguments.seeds[0])
+    fit = recipe.load_data().fit
+    stream = batches(
+        fit,
+        batch_size=arguments.batch_size,
+        seed=arguments.seeds[0],
+        epoch=0,
+        preprocess=recipe.preprocess,
+        drop_last=True,
+    )
+    few = [batch for batch, _ in zip(stream, range(8), strict=False)]
+    steps_of = contestants(recipe, published(), few[0], len(fit))
+    rounds, steps = (2, 2) if arguments.quick else (arguments.rounds, steps)
+    return summarised(in_turns(steps_of, few, rounds=rounds, steps=steps), steps)
+
+
+def contestants(
+    recipe: Recipe, published: published_layers.Published, batch: Batch, examples: int
+) -> dict[str, Step]:
+    """Name -> one training step on a given batch."""
+    settings = recipe.settings
+    steps: dict[str, Step] = {}
+
+    def loop(learner: Learner, stage: str) -> Step:
+        train = getattr(settings, stage)
+        learner.module.train()
+        schedule = Schedule(train, -(-examples // train.batch_size))
+        return Run(learner, train, schedule, torch.device("cpu")).step
+
+    steps["plain"] = loop(PlainLearner(recipe.build()), "plain")
+    steps["plain-textbook"] = textbook(recipe.build(), None)
+    for prior in PRIORS:
+        posterior = replace(settings.posterior, prior=prior)
+        twin = bayesianize(recipe.build(), batch[0][:2], settings=posterior)
+        steps[prior] = loop(BayesianLearner(twin, examples), "structure")
+    steps["published"] = textbook(published, lambda: published.kl_nats() / examples)
+    return steps
+
+
+def textbook(model: nn.Module, penalty: Callable[[], Tensor] | None) -> Step:
+    """The loop of a tutorial."""
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters())
+
+    def step(x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        if penalty is not None:
+            loss = loss + penalty()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def in_turns(
+    contestants: dict[str, Step], few: Sequence[Batch], *, rounds: int, steps: int
+) -> dict[str, list[float]]:
+    """Milliseconds a step of every contestant in every round; a round before the first warms up."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    order = list(contestants)
+    for number in range(-1, rounds):
+        for name in order:
+            step, feed = contestants[name], cycle(few)
+            begin = time.perf_counter()
+            for _ in range(steps):
+                step(*next(feed))
+            if number >= 0:
+                times[name].append(1e3 * (time.perf_counter() - begin) / steps)
+        order = order[1:] + order[:1]
+    return times
+
+
+def summarised(times: dict[str, list[float]], steps: int) -> dict[str, Any]:
+    """Medians and spread of times and of ratios within a round."""
+
+    def ratios(base: str) -> dict[str, Any]:
+        return {
+            name: record.summary([a / b for a, b in zip(times[name], times[base], strict=True)])
+            for name in times
+            if name != base
+        }
+
+    return {
+        "steps_per_round": steps,
+        "ms": {name: record.summary(values) for name, values in times.items()},
+        "relative_to_plain": ratios("plain"),
+        "relative_to_plain_textbook": ratios("plain-textbook"),
+        "published_relative_to_ours": {
+            prior: record.summary(
+                [a / b for a, b in zip(times["published"], times[prior], strict=True)]
+            )
+            for prior in PRIORS
+        },
+    }
+
+
+def show(network: str, figures: dict[str, Any]) -> None:
+    """A table for a person."""
+    print(
+        f"\n{network:<18}{'ms a step':>10}{'to plain':>10}{'min':>7}{'max':>7}{'to textbook':>13}"
+    )
+    for name, time_ in figures["ms"].items():
+        ratio = figures["relative_to_plain"].get(name, dict.fromkeys(("median", "min", "max"), 1.0))
+        book = figures["relative_to_plain_textbook"].get(name, {"median": 1.0})
+        print(
+            f"{name:<18}{time_['median']:>10.3f}{ratio['median']:>9.2f}×{ratio['min']:>7.2f}"
+            f"{ratio['max']:>7.2f}{book['median']:>12.2f}×"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -53,8 +53,6 @@ def bayesianize(
     settings = settings or PosteriorSettings()
     if prior is not None:
         settings = replace(settings, prior=prior)
-    structure = analyse(model, example_inputs)
-    network = copy.deepcopy(model)
     chosen = _chosen_layers(model, ignored_layers)
     if not chosen:
         raise UnsupportedModelError(
@@ -63,6 +61,8 @@ def bayesianize(
             "that is not ignored"
         )
     _refuse_ties(model, chosen)
+    structure = analyse(model, example_inputs)
+    network = copy.deepcopy(model)
     positions = _position_axes(structure, chosen) if settings.positions else {}
     new: dict[nn.Module, nn.Module] = {}
     for name in chosen:

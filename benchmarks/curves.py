@@ -37,7 +37,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from epigram import atomic, recipes
-from epigram.config import to_dict
+from epigram.config import differences, to_dict
 from epigram.convert import bayesianize
 from epigram.data import Splits
 from epigram.pipeline import CompressSettings, Recipe
@@ -75,12 +75,16 @@ def main() -> int:
                 folder = folders.runs / f"seed-{seed}" / name
                 curve = one(recipe, name, seed, folder, arguments)
                 curves.setdefault(name, []).append(curve)
+    settings = {
+        name: to_dict(train_settings(recipe.settings, name, arguments.epochs)) for name in curves
+    }
     figures = {
         "epochs": arguments.epochs,
         "examples": arguments.examples,
-        "settings": {
-            name: to_dict(train_settings(recipe.settings, name, arguments.epochs))
-            for name in curves
+        "settings_of_plain_decay": settings[TEACHER],
+        "what_differs_from_plain_decay": {
+            name: {key: now for key, (_, now) in differences(settings[TEACHER], there).items()}
+            for name, there in settings.items()
         },
         "curves": {name: {"seeds": runs, "last": last(runs)} for name, runs in curves.items()},
     }

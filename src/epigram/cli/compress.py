@@ -27,7 +27,9 @@ def run(argv: Sequence[str]) -> int:
     if options.dry_run:
         return plan.show(call, floor=floor, skip=() if from_folder is None else ("plain",))
     from epigram import pipeline
+    from epigram.train import keep_freed_memory
 
+    keep_freed_memory()
     result = pipeline.compress_recipe(
         call.recipe,
         call.settings,

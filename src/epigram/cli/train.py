@@ -17,7 +17,9 @@ def run(argv: Sequence[str]) -> int:
     if call.options.dry_run:
         return plan.show(call, stages=("plain",))
     from epigram import pipeline
+    from epigram.train import keep_freed_memory
 
+    keep_freed_memory()
     result = pipeline.train_recipe(
         call.recipe,
         call.settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from epigram.train.allocator import keep_freed_memory
 from epigram.train.bayesian import BayesianLearner
 from epigram.train.distillation import Distillation
 from epigram.train.examine import Finding
@@ -37,6 +38,7 @@ __all__ = [
     "build_optimizer",
     "deadline",
     "fit",
+    "keep_freed_memory",
     "read_config",
     "read_metrics",
     "replay",

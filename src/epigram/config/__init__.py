@@ -7,7 +7,14 @@ which settings there are; they stand beside the code they govern.
 
 from __future__ import annotations
 
-from epigram.config.describe import dotted_keys, help_of, hints_of, section_type, type_name, unknown_key
+from epigram.config.describe import (
+    dotted_keys,
+    help_of,
+    hints_of,
+    section_type,
+    type_name,
+    unknown_key,
+)
 from epigram.config.fit import from_dict
 from epigram.config.override import read_file, with_overrides
 from epigram.config.plain import ABSENT, differences, identity, to_dict

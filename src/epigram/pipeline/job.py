@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
 from epigram.records import Floor
 from epigram.train import FitResult, Learner, Progress, TrainSettings, fit
+
+PLAIN = "plain.safetensors"
+"""The plain network, in every run's folder."""
 
 ProgressChoice = Progress | Literal["auto"] | None
 
@@ -68,6 +72,19 @@ class Job:
         inputs = self.splits.fit.inputs[:2]
         return inputs if self.recipe.preprocess is None else self.recipe.preprocess(inputs)
 
+    def check_floor(self) -> None:
+        """Is the floor's metric one that can be measured? Asked before time is spent.
+
+        Raises:
+            ConfigError: it is unknown; the message lists those there are.
+            DataError: the data are not for a classifier.
+        """
+        if self.floor is not None:
+            few = self.splits.control.subset(slice(0, 2))
+            figures = evaluate(self.build(), few, preprocess=self.recipe.preprocess)
+            if self.floor.metric not in self.recipe.metrics:
+                figures.metric(self.floor.metric)
+
     def evaluate(self, model: nn.Module, part: TensorSet) -> Evaluation:
         """A network's figures on one split."""
         return evaluate(
@@ -103,6 +120,7 @@ class Job:
             device=self.settings.device,
             progress=self.progress,
             stop=self.stop,
+            metrics=self.recipe.metrics or None,
         )
         if not result.completed:
             raise InterruptedRunError(
@@ -119,9 +137,20 @@ def job_config(recipe: Recipe, settings: CompressSettings, **more: Any) -> dict[
         "settings": config.to_dict(settings),
         "preprocess": repr(recipe.preprocess),
         "augment": repr(recipe.augment),
+        "loss_fn": getattr(recipe.loss_fn, "__qualname__", type(recipe.loss_fn).__qualname__),
+        "metrics": sorted(recipe.metrics),
         "epigram_version": epigram.__version__,
         **more,
     }
+
+
+def fingerprint(model: nn.Module) -> str:
+    """16 hexadecimal digits of a network's names, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def environment() -> Mapping[str, str | int]:

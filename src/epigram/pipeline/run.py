@@ -5,8 +5,6 @@ plain ─▶ twin ─▶ cut ─▶ fine-tune ─▶ ladder of files ─▶ deco
 
 from __future__ import annotations
 
-import copy
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,20 +16,26 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import nn
 
-import epigram
-from epigram import artifact, atomic, codec, report
+from epigram import atomic
 from epigram.convert import Twin
 from epigram.errors import FloorError
-from epigram.pipeline.files import Rung, choose_file, write_file
-from epigram.pipeline.job import Job, ProgressChoice, environment, job_config
+from epigram.pipeline.files import choose_file, write_file
+from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, fingerprint, job_config
 from epigram.pipeline.pictures import write_report_data
 from epigram.pipeline.recipe import Recipe
+from epigram.pipeline.results import (
+    file_figures,
+    finish,
+    finished,
+    identity_figures,
+    pruning_figures,
+)
 from epigram.pipeline.settings import CompressSettings
-from epigram.pipeline.stages import finetune_stage, plain_stage, structure_stage
-from epigram.pipeline.verify import cost_figures, counted, dense_bytes, test_figures
+from epigram.pipeline.stages import finetune_stage, network_in, plain_stage, structure_stage
+from epigram.pipeline.verify import dense_bytes
 from epigram.prune import Decision, choose_cut
 from epigram.records import BoolArray, Floor
-from epigram.train import RunFolder, deadline, read_metrics
+from epigram.train import RunFolder, deadline
 
 POSTERIOR = "posterior.safetensors"
 
@@ -51,8 +55,11 @@ def train_recipe(
     """
     settings = settings or recipe.settings
     with _claimed(recipe, settings, Path(folder), None, progress, max_minutes) as (job, run):
+        done = finished(job, PLAIN)
+        if done is not None:
+            return done
         plain = plain_stage(job)
-        result = _identity(job, run) | {"dense_bytes": dense_bytes(plain)}
+        result = identity_figures(job, run) | {"dense_bytes": dense_bytes(plain)}
         if job.splits.test is not None:
             figures = job.evaluate(plain, job.splits.test)
             result |= {
@@ -61,7 +68,7 @@ def train_recipe(
                 "test_calibration_error": figures.calibration_error,
             }
         result["validation"] = job.evaluate(plain, job.splits.validation).figures()
-        return _finish(job, result)
+        return finish(job, result)
 
 
 def compress_recipe(
@@ -99,11 +106,13 @@ def compress_recipe(
     settings = settings or recipe.settings
     asked = Floor.parse(floor if floor is not None else recipe.floor)
     source = None if from_folder is None else Path(from_folder)
-    with _claimed(recipe, settings, Path(folder), asked, progress, max_minutes) as (job, run):
-        finished = job.folder / "result.json"
-        if finished.exists() and (job.folder / "model.epg").exists():
-            result: dict[str, Any] = json.loads(finished.read_text("utf-8"))
-            return result
+    with _claimed(recipe, settings, Path(folder), asked, progress, max_minutes, source) as (
+        job,
+        run,
+    ):
+        done = finished(job, "model.epg", *([POSTERIOR] if keep_posterior else []))
+        if done is not None:
+            return done
         clock = _Clock()
         plain = plain_stage(job, from_folder=source)
         _check_feasible(job, plain, force=force)
@@ -117,11 +126,11 @@ def compress_recipe(
             rung, met = choose_file(job, small, twin)
             path = write_file(job, rung.contents)
         with clock("verify"):
-            result = _identity(job, run)
-            result |= _figures(job, plain, small, twin, rung, path, met=met)
+            result = identity_figures(job, run)
+            result |= file_figures(job, plain, small, twin, rung, path, met=met)
             write_report_data(job, twin, decision, final, result.pop("_bins", None))
-        result["pruning"] = _pruning(decision)
-        return _finish(job, result, clock.seconds)
+        result["pruning"] = pruning_figures(decision)
+        return finish(job, result, clock.seconds)
 
 
 def _pruned(job: Job, twin: Twin) -> tuple[dict[str, tuple[Any, BoolArray]], Decision, nn.Module]:
@@ -134,96 +143,21 @@ def _pruned(job: Job, twin: Twin) -> tuple[dict[str, tuple[Any, BoolArray]], Dec
     return final, decision, twin.plain().eval()
 
 
-def _pruning(decision: Decision) -> dict[str, Any]:
-    return {
-        "cut": decision.chosen.cut,
-        "control_uncut": decision.uncut_metric,
-        "control_at_cut": decision.chosen.metric,
-        "tried": [
-            {"cut": c.cut, "parameters": c.parameters, "control": c.metric} for c in decision.tried
-        ],
-    }
-
-
-def _figures(
-    job: Job, plain: nn.Module, small: nn.Module, twin: Twin, rung: Rung, path: Path, *, met: bool
-) -> dict[str, Any]:
-    """Everything ``result.json`` says about the file, from the file."""
-    assert job.floor is not None
-    decoded = artifact.load(path, into=job.build()).eval()
-    size, dense = path.stat().st_size, dense_bytes(plain)
-    shapes = artifact.dense_shapes(job.build())
-    units = twin.units_kept()
-    return {
-        "dense_bytes": dense,
-        "file_bytes": size,
-        "ratio": round(dense / size, 3),
-        "breakdown": codec.breakdown(path.read_bytes(), dense_shapes=shapes).flat(),
-        "predicted_bytes": rung.predicted_bytes,
-        **test_figures(job, plain, decoded),
-        "floor": {
-            "metric": job.floor.metric,
-            "value": job.floor.value,
-            "larger_is_better": job.floor.larger_is_better,
-            "validation_value": rung.validation,
-            "control_value": rung.control,
-            "met": met,
-        },
-        "paper_counts": counted(job, plain, copy.deepcopy(small), twin),
-        "units": {name: {"before": b, "after": a} for name, (a, b) in units.items()},
-        "parameters": {
-            "before": sum(p.numel() for p in plain.parameters()),
-            "after": twin.effective_parameters(),
-        },
-        "quantize_price": rung.price,
-        "left_whole": [
-            f"{left.where}: {left.operation}: {left.reason}"
-            for left in twin.dense_structure.left_whole
-        ],
-        **cost_figures(job, plain, decoded, path),
-    }
-
-
 def _check_feasible(job: Job, plain: nn.Module, *, force: bool) -> None:
     assert job.floor is not None
     reached = job.measure(job.splits.validation)(plain)
     if not job.floor.met(reached) and not force:
         raise FloorError(
             f"floor: {job.floor} asks for more than the plain network reaches: "
-            f"{job.floor.metric} {reached:g} on the validation split. Lower the floor, train the "
-            "plain network longer, or go on all the same with force (--force)"
+            f"{job.floor.metric} {reached:g} on the validation split. Lower the floor or train the "
+            f"plain network longer (in another folder; {job.folder} holds this plain network, so it "
+            "can be started from), or go on all the same with force (--force)"
         )
 
 
 def _save_posterior(job: Job, twin: Twin) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in twin.state_dict().items()}
     atomic.write_bytes(job.folder / POSTERIOR, save_safetensors(tensors))
-
-
-def _identity(job: Job, run: RunFolder) -> dict[str, Any]:
-    return {
-        "identity": run.identity,
-        "recipe": job.recipe.name,
-        "seed": job.settings.seed,
-        "epigram_version": epigram.__version__,
-        "environment": dict(environment()),
-        "splits": job.splits.describe(),
-        "history": "metrics.jsonl",
-    }
-
-
-def _finish(
-    job: Job, result: dict[str, Any], seconds: dict[str, float] | None = None
-) -> dict[str, Any]:
-    """Seconds per stage, the result, the page."""
-    spent: dict[str, float] = {}
-    for line in read_metrics(job.folder / "metrics.jsonl"):
-        stage = str(line["stage"])
-        spent[stage] = round(spent.get(stage, 0.0) + float(line["seconds"]), 2)
-    result["seconds"] = spent | {k: round(v, 2) for k, v in (seconds or {}).items()}
-    atomic.write_json(job.folder / "result.json", result)
-    report.build(job.folder)
-    return result
 
 
 class _Clock:
@@ -247,18 +181,27 @@ def _claimed(
     floor: Floor | None,
     progress: ProgressChoice,
     max_minutes: float | None,
+    plain_from: Path | None = None,
 ) -> Iterator[tuple[Job, RunFolder]]:
     """A job in its folder, which is claimed while the block lasts; randomness is put back after."""
     stop: Callable[[], bool] | None = deadline(max_minutes)
     job = Job(recipe, settings, folder, floor, progress, stop)
-    splits = job.splits
-    prints = {name: part["sha256"] for name, part in splits.describe().items()}
-    config = job_config(recipe, settings, data=prints, floor=None if floor is None else str(floor))
+    job.check_floor()
+    config = job_config(
+        recipe,
+        settings,
+        network=fingerprint(job.build()),
+        plain_from=None if plain_from is None else fingerprint(network_in(plain_from, job)),
+        data={name: part["sha256"] for name, part in job.splits.describe().items()},
+        floor=None if floor is None else str(floor),
+    )
     numpy_state = np.random.get_state()  # noqa: NPY002  (kept, not used)
-    with (
-        RunFolder(folder, config, environment=environment()) as run,
-        torch.random.fork_rng(),
-    ):
-        torch.manual_seed(settings.seed)
-        yield job, run
-    np.random.set_state(numpy_state)  # noqa: NPY002
+    try:
+        with (
+            RunFolder(folder, config, environment=environment()) as run,
+            torch.random.fork_rng(),
+        ):
+            torch.manual_seed(settings.seed)
+            yield job, run
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002

@@ -17,7 +17,7 @@ from epigram.convert import Twin, bayesianize
 from epigram.errors import RunFolderError
 from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
-from epigram.pipeline.job import Job
+from epigram.pipeline.job import PLAIN, Job
 from epigram.prune import Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
@@ -29,7 +29,6 @@ from epigram.train import (
     slice_optimizer_state_,
 )
 
-PLAIN = "plain.safetensors"
 TRIAL_PRICE = 1.0
 
 
@@ -41,7 +40,7 @@ def plain_stage(job: Job, *, from_folder: Path | None = None) -> nn.Module:
     """
     model = job.build()
     if from_folder is not None:
-        return _taken_over(job, model, from_folder)
+        return _taken_over(job, from_folder)
     if job.settings.plain.epochs > 0:
         shapes = pictured(model)
 
@@ -55,13 +54,30 @@ def plain_stage(job: Job, *, from_folder: Path | None = None) -> nn.Module:
     return model.eval()
 
 
-def _taken_over(job: Job, model: nn.Module, folder: Path) -> nn.Module:
+def network_in(folder: Path, job: Job) -> nn.Module:
+    """The plain network that another run left.
+
+    Raises:
+        RunFolderError: the folder holds none, or that of another recipe.
+    """
     source = folder / PLAIN
     if not source.is_file():
         raise RunFolderError(
             f"{folder}: holds no {PLAIN}; expected the folder of a finished `epigram train`"
         )
-    model.load_state_dict(load_file(source))
+    model = job.build()
+    try:
+        model.load_state_dict(load_file(source))
+    except RuntimeError as error:
+        raise RunFolderError(
+            f"{source}: does not fit a {type(model).__name__}, expected the plain network of "
+            f"{job.recipe.name}: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return model.eval()
+
+
+def _taken_over(job: Job, folder: Path) -> nn.Module:
+    source, model = folder / PLAIN, network_in(folder, job)
     if not (job.folder / PLAIN).exists():
         metrics = folder / "metrics.jsonl"
         if metrics.exists() and not (job.folder / "metrics.jsonl").exists():
@@ -72,7 +88,7 @@ def _taken_over(job: Job, model: nn.Module, folder: Path) -> nn.Module:
             (job.folder / "frames").mkdir(exist_ok=True)
             shutil.copyfile(frame, job.folder / "frames" / frame.name)
         atomic.write_bytes(job.folder / PLAIN, source.read_bytes())
-    return model.eval()
+    return model
 
 
 class StructureLearner(BayesianLearner):

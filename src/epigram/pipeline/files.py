@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from epigram import artifact, codec
 from epigram.convert import Twin
 from epigram.pipeline.job import Job
 from epigram.quantize import ToQuantise, quantise
-from epigram.records import FileContents, GroupEdit
+from epigram.records import FileContents, Floor, GroupEdit
 
 _JUDGED = 4
 """How many rungs are shown to the validation split at most, the smallest file first."""
@@ -70,27 +72,39 @@ def choose_file(job: Job, small: nn.Module, twin: Twin) -> tuple[Rung, bool]:
     assert job.floor is not None
     settings = job.settings.quantize
     prices = np.geomspace(settings.coarsest, settings.finest, settings.trials).tolist()
-    rungs: dict[int, Rung] = {}
+    return climb(
+        job.floor,
+        len(prices),
+        lambda index: _rung(job, small, twin, prices[index]),
+        lambda rung: _judged(job, rung),
+    )
 
-    def rung(index: int) -> Rung:
-        if index not in rungs:
-            rungs[index] = _rung(job, small, twin, prices[index])
-        return rungs[index]
 
-    low, high = 0, len(prices) - 1
+def climb(
+    floor: Floor, count: int, rung: Callable[[int], Rung], judge: Callable[[Rung], Rung]
+) -> tuple[Rung, bool]:
+    """The ladder itself; see ``choose_file``.
+
+    Args:
+        floor: what must hold.
+        count: how many rungs there are, the coarsest first.
+        rung: makes one, with its value on the control split.
+        judge: adds its value on the validation split.
+    """
+    made = cache(rung)
+    low, high = 0, count - 1
     while low < high:
         middle = (low + high) // 2
-        if job.floor.met(rung(middle).control):
+        if floor.met(made(middle).control):
             high = middle
         else:
             low = middle + 1
     judged = []
-    for index in range(low, min(low + _JUDGED, len(prices))):
-        judged.append(_judged(job, rung(index)))
-        if job.floor.met(_value(judged[-1])):
+    for index in range(low, min(low + _JUDGED, count)):
+        judged.append(judge(made(index)))
+        if floor.met(_value(judged[-1])):
             return judged[-1], True
-    floor = job.floor
-    return max(judged, key=lambda r: floor.margin(_value(r))), False
+    return max(judged, key=lambda r: _margin(floor, r)), False
 
 
 def decoded(job: Job, contents: FileContents) -> nn.Module:
@@ -135,4 +149,10 @@ def _judged(job: Job, rung: Rung) -> Rung:
 
 
 def _value(rung: Rung) -> float:
-    return float("nan") if rung.validation is None else rung.validation
+    return math.nan if rung.validation is None else rung.validation
+
+
+def _margin(floor: Floor, rung: Rung) -> float:
+    """How far a rung is from the floor; a NaN is further than anything."""
+    margin = floor.margin(_value(rung))
+    return -math.inf if math.isnan(margin) else margin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,8 +83,8 @@ def _taken_over(job: Job, folder: Path) -> nn.Module:
         metrics = folder / "metrics.jsonl"
         if metrics.exists() and not (job.folder / "metrics.jsonl").exists():
             lines = metrics.read_text("utf-8").splitlines(keepends=True)
-            plain = "".join(line for line in lines if '"stage": "plain"' in line)
-            atomic.write_text(job.folder / "metrics.jsonl", plain)
+            plain = [line for line in lines if json.loads(line).get("stage") == "plain"]
+            atomic.write_text(job.folder / "metrics.jsonl", "".join(plain))
         for frame in sorted((folder / "frames").glob("plain-*.npz")):
             (job.folder / "frames").mkdir(exist_ok=True)
             shutil.copyfile(frame, job.folder / "frames" / frame.name)

@@ -29,6 +29,7 @@ from preparing import (
     claimed,
     common_flags,
     first,
+    guarded,
     prepare,
     start_fresh,
     without_test,
@@ -197,4 +198,4 @@ def table(curves: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

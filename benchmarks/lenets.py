@@ -24,10 +24,17 @@ from typing import Any
 
 import lenet_figures
 import record
-from preparing import add_fresh, common_flags, prepare, quick_recipe, start_fresh
+from preparing import (
+    INTERRUPTED,
+    add_fresh,
+    common_flags,
+    guarded,
+    prepare,
+    quick_recipe,
+    start_fresh,
+)
 
 from epigram import atomic, recipes
-from epigram.errors import EpigramError
 from epigram.pipeline import compress_recipe
 
 RECIPES = (
@@ -36,7 +43,6 @@ RECIPES = (
     "lenet-5/mnist",
     "lenet-5-horseshoe/mnist",
 )
-INTERRUPTED = 130
 
 
 def main() -> int:
@@ -94,7 +100,15 @@ def start_child(name: str, seed: int, runs: Path, arguments: argparse.Namespace)
     command += ["--threads", str(arguments.threads), "--out", str(runs)]
     command += ["--quick"] if arguments.quick else []
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
-    return subprocess.run(command, env=environment, check=False).returncode
+    with subprocess.Popen(command, env=environment) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:  # the child has had it too, and ends in order
+            child.wait()
+            return INTERRUPTED
+        except SystemExit:  # we were asked to end; nobody else tells the child
+            child.terminate()
+            raise
 
 
 def run_one(name: str, seed: int, runs: Path, arguments: argparse.Namespace) -> int:
@@ -111,11 +125,8 @@ def run_one(name: str, seed: int, runs: Path, arguments: argparse.Namespace) -> 
         notes["sessions"].append(session)
         atomic.write_json(notes_beside(folder), notes)
     begin = time.perf_counter()
-    try:
-        result = compress_recipe(recipe, settings, folder, force=True)
-    except EpigramError as error:
-        print(f"{name}, seed {seed}: {error}", file=sys.stderr)
-        return error.exit_code
+    print(f"{name}, seed {seed}", file=sys.stderr)
+    result = compress_recipe(recipe, settings, folder, force=True)
     if not finished:
         notes["sessions"][-1]["seconds"] = round(time.perf_counter() - begin, 2)
     if not notes["logged"] and not arguments.quick:
@@ -183,7 +194,7 @@ def keep_median(name: str, figures: Mapping[str, Any], runs: Path, zoo: Path) ->
     result = read_json(folder / "result.json", {})
     made = {
         "command": f"OMP_NUM_THREADS={result['environment']['threads']} epigram compress {name} "
-        f"--seed {seed} --out runs/zoo/{stem}",
+        f"--seed {seed} --out runs/zoo/{stem}{'' if result['floor']['met'] else ' --force'}",
         "median_of_seeds": [run["seed"] for run in figures["runs"]],
         **{key: figures["median"][key] for key in ("commit", "dirty", "date")},
     }
@@ -193,4 +204,4 @@ def keep_median(name: str, figures: Mapping[str, Any], runs: Path, zoo: Path) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -18,10 +18,12 @@ import torch
 from record import RESULTS, ROOT
 
 from epigram.data import Splits, TensorSet
+from epigram.errors import EpigramError
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job, ProgressChoice, environment, job_config
 from epigram.train import RunFolder
 
+INTERRUPTED = 130
 _QUICK_PART = 500
 
 
@@ -87,6 +89,18 @@ def prepare(arguments: argparse.Namespace) -> Folders:
         print(f"a smoke run, its figures mean nothing; they go to {runs}", file=sys.stderr)
         return Folders(runs, runs / "results")
     return Folders(arguments.out or ROOT / arguments.default_out, RESULTS)
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """``main``'s exit code; an error of ours is one line and its own code, Ctrl-C is 130."""
+    try:
+        return main()
+    except EpigramError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -23,6 +23,7 @@ from preparing import (
     add_fresh,
     claimed,
     common_flags,
+    guarded,
     prepare,
     quick_recipe,
     start_fresh,
@@ -34,7 +35,7 @@ from epigram.config import differences, to_dict
 from epigram.errors import NonFiniteError
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job
-from epigram.pipeline.stages import PLAIN, plain_stage, structure_stage
+from epigram.pipeline.stages import plain_stage, structure_stage
 from epigram.train import read_metrics
 
 RECIPE = "lenet-300-100/mnist"
@@ -104,9 +105,8 @@ def one_seed(
     plain = runs / f"seed-{base.seed}" / "plain"
     if arguments.fresh:
         start_fresh(plain)
-    if not (plain / PLAIN).exists():
-        with claimed(recipe, base, plain) as job:
-            plain_stage(job)
+    with claimed(recipe, base, plain) as job:
+        plain_stage(job)  # which is read, not trained, when it is complete
     done = []
     for name, change in VARIANTS.items():
         settings = change(base)
@@ -204,4 +204,4 @@ def _range(spread: Mapping[str, float] | None, form: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -22,6 +22,7 @@ from preparing import (
     add_fresh,
     claimed,
     common_flags,
+    guarded,
     prepare,
     quick_recipe,
     start_fresh,
@@ -122,4 +123,4 @@ def _range(spread: Mapping[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

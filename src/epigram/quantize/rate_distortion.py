@@ -49,7 +49,8 @@ def choose_symbols(
     """The symbols of least distortion plus price times code length.
 
     Candidates are the nearest symbol, the next one towards zero, and zero; code lengths are those of
-    an adaptive code for the symbols chosen before, starting from plain rounding.
+    an adaptive code for the symbols chosen before, starting from plain rounding. Of all choices made on
+    the way, plain rounding included, the best under its own code is returned.
 
     Args:
         weights: any shape.
@@ -62,16 +63,21 @@ def choose_symbols(
     nearest = np.clip(np.rint(scaled), -_LARGEST, _LARGEST).astype(np.int64)
     towards = nearest - np.sign(nearest)
     curvature = np.square(step / std.astype(np.float64)) / 2.0
-    chosen = nearest
-    for _ in range(sweeps):
+    chosen, best, least = nearest, nearest, np.inf
+    for sweep in range(sweeps + 1):
         length = code_lengths(chosen)
+        total = float((curvature * np.square(scaled - chosen) + price * length(chosen)).sum())
+        if total < least:
+            best, least = chosen, total
+        if sweep == sweeps:
+            break
         options = np.stack([nearest, towards, np.zeros_like(nearest)])
         cost = curvature * np.square(scaled - options) + price * length(options)
         new = np.take_along_axis(options, np.argmin(cost, axis=0)[None], axis=0)[0]
         if (new == chosen).all():
             break
         chosen = new
-    return chosen.astype(np.int32)
+    return best.astype(np.int32)
 
 
 def code_lengths(symbols: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], Floats]:

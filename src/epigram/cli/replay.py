@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epigram.cli import output
+from epigram.cli import asked, output
 from epigram.cli.parser import Parser, add_output_flags
 
 
@@ -14,12 +14,19 @@ def run(argv: Sequence[str]) -> int:
         "replay", "Re-run the step at which training went wrong, and name the first bad tensor."
     )
     parser.add_argument("bundle", help="a failure-NNNN folder that a failed run left")
+    parser.add_argument("--recipe", help="of the run; default: what its config.json says")
+    asked.add_own_network(parser)
     add_output_flags(parser)
     options = parser.parse(argv)
     bundle = output.existing_folder(options.bundle)
+    if options.recipe is None and options.model is None:
+        from epigram.train import read_config
+
+        options.recipe = read_config(bundle.parent)["config"].get("recipe")
+    recipe = asked.find_recipe(options)
     from epigram import pipeline
 
-    report = pipeline.replay_bundle(bundle)
+    report = pipeline.replay_bundle(bundle, recipe)
     if options.json:
         output.print_json(
             {

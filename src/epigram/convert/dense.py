@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,24 +13,30 @@ from epigram.structure import slice_plan
 
 
 def dense_weights(
-    twin: Twin, shapes: dict[str, tuple[int, ...]]
+    twin: Twin,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    values: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """Posterior means in the original's coordinates; what was removed is NaN.
+    """Weights in the original's coordinates; what was removed is NaN.
 
     Args:
         twin: the twin, shrunken or not.
         shapes: which tensors are wanted, with their shapes in the original.
+        values: the small network's tensors; None = the twin's posterior means.
     """
     masks = twin.kept_masks()
     groups = {group.name for group in twin.dense_structure.groups}
     plan = slice_plan(twin.dense_structure, {n: m for n, m in masks.items() if n in groups})
-    posterior, live = twin.posterior(), twin.live_positions()
+    if values is None:
+        values = {name: tensor.mean for name, tensor in twin.posterior().items()}
+    live = twin.live_positions()
     found = {}
     for name, shape in shapes.items():
-        values = posterior[name].mean.copy()
+        small = np.array(values[name], dtype=np.float32)
         if name in live:
-            values[:, ~live[name]] = np.nan
+            small[:, ~live[name]] = np.nan
         axes = [plan.get(name, {}).get(axis, np.arange(n)) for axis, n in enumerate(shape)]
         found[name] = np.full(shape, np.nan, dtype=np.float32)
-        found[name][np.ix_(*axes)] = values
+        found[name][np.ix_(*axes)] = small
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from epigram.layers import Prediction, predict
 from epigram.pipeline.api import Compressed, compress, evaluate_file
 from epigram.pipeline.recipe import Recipe
+from epigram.pipeline.replay import replay_bundle
 from epigram.pipeline.run import compress_recipe, train_recipe
 from epigram.pipeline.settings import CompressSettings
 
@@ -17,5 +18,6 @@ __all__ = [
     "compress_recipe",
     "evaluate_file",
     "predict",
+    "replay_bundle",
     "train_recipe",
 ]

@@ -28,13 +28,28 @@ def pictured(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def write_frame(
-    folder: Path, stage: str, epoch: int, model: nn.Module, shapes: dict[str, tuple[int, ...]]
+    folder: Path,
+    stage: str,
+    epoch: int,
+    model: nn.Module,
+    shapes: dict[str, tuple[int, ...]],
+    *,
+    values: nn.Module | None = None,
 ) -> None:
-    """Write ``frames/<stage>-<epoch>.npz``: posterior means in the original's coordinates."""
+    """Write ``frames/<stage>-<epoch>.npz``: weights in the original's coordinates.
+
+    Args:
+        folder: the run's.
+        stage: names the file.
+        epoch: numbers it.
+        model: a plain network of the original's shape, or a twin (its posterior means are shown).
+        shapes: which tensors, with their shapes in the original.
+        values: the small network that came of the twin, if its weights are to be shown instead.
+    """
+    shown = model if values is None else values
+    weights = {n: t.detach().cpu().numpy() for n, t in shown.named_parameters() if n in shapes}
     if isinstance(model, Twin):
-        weights = dense_weights(model, shapes)
-    else:
-        weights = {n: t.detach().cpu().numpy() for n, t in model.named_parameters() if n in shapes}
+        weights = dense_weights(model, shapes, values=weights if values is not None else None)
     arrays = {
         label: weights[name].astype(np.float16) for label, name in zip(_NAMES, shapes, strict=False)
     }

@@ -11,8 +11,7 @@ from epigram.convert import Twin
 from epigram.evaluate import CalibrationBins
 from epigram.pipeline.frames import write_npz
 from epigram.pipeline.job import Job
-from epigram.prune import Decision
-from epigram.records import BoolArray
+from epigram.prune import Decision, Removabilities
 
 _SAMPLES = 10
 
@@ -21,7 +20,7 @@ def write_report_data(
     job: Job,
     twin: Twin,
     decision: Decision,
-    final: dict[str, tuple[NDArray[Any], BoolArray]],
+    seen: Removabilities,
     bins: CalibrationBins | None,
 ) -> None:
     """``report_data.npz``: removabilities with the cut, pixel importance, samples, calibration.
@@ -30,14 +29,11 @@ def write_report_data(
         job: whose folder it goes to.
         twin: after pruning.
         decision: the cut.
-        final: per scale, the last removabilities and which dense units they belong to.
+        seen: per scale, each dense unit's last removability.
         bins: of the decoded network on the test set.
     """
     arrays: dict[str, NDArray[Any]] = {"cut": np.array(decision.chosen.cut)}
-    for name, (values, alive) in final.items():
-        dense = np.full(alive.shape, np.nan, np.float32)
-        dense[alive] = values
-        arrays[f"removability/{name}"] = dense
+    arrays |= {f"removability/{name}": v.astype(np.float32) for name, v in seen.items()}
     arrays |= _pixels(job, twin)
     if bins is not None:
         arrays["calibration_confidence"] = bins.confidence

@@ -34,7 +34,7 @@ from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.stages import finetune_stage, network_in, plain_stage, structure_stage
 from epigram.pipeline.verify import dense_bytes
 from epigram.prune import Decision, choose_cut
-from epigram.records import BoolArray, Floor
+from epigram.records import Floor
 from epigram.train import RunFolder, deadline
 
 POSTERIOR = "posterior.safetensors"
@@ -116,9 +116,9 @@ def compress_recipe(
         clock = _Clock()
         plain = plain_stage(job, from_folder=source)
         _check_feasible(job, plain, force=force)
-        twin = structure_stage(job, plain)
+        twin, seen = structure_stage(job, plain)
         with clock("prune"):
-            final, decision, small = _pruned(job, twin)
+            decision, small = _pruned(job, twin)
         if keep_posterior:
             _save_posterior(job, twin)
         small = finetune_stage(job, small, twin, plain)
@@ -128,19 +128,17 @@ def compress_recipe(
         with clock("verify"):
             result = identity_figures(job, run)
             result |= file_figures(job, plain, small, twin, rung, path, met=met)
-            write_report_data(job, twin, decision, final, result.pop("_bins", None))
+            write_report_data(job, twin, decision, seen, result.pop("_bins", None))
         result["pruning"] = pruning_figures(decision)
         return finish(job, result, clock.seconds)
 
 
-def _pruned(job: Job, twin: Twin) -> tuple[dict[str, tuple[Any, BoolArray]], Decision, nn.Module]:
-    """Removabilities before the cut, the cut, and the small plain network; the twin is shrunken."""
+def _pruned(job: Job, twin: Twin) -> tuple[Decision, nn.Module]:
+    """The cut, and the small plain network it leaves; the twin is shrunken."""
     assert job.floor is not None
-    masks = twin.kept_masks()
-    final = {name: (values, masks[name]) for name, values in twin.removability().items()}
     decision = choose_cut(twin, job.measure(job.splits.control), job.floor, job.settings.prune)
     twin.shrink_(decision.chosen.keep)
-    return final, decision, twin.plain().eval()
+    return decision, twin.plain().eval()
 
 
 def _check_feasible(job: Job, plain: nn.Module, *, force: bool) -> None:

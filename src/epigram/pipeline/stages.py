@@ -19,9 +19,10 @@ from epigram.errors import RunFolderError
 from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import PLAIN, Job
-from epigram.prune import Shrinker
+from epigram.prune import Removabilities, Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
+from epigram.structure import resize_to_shapes_
 from epigram.train import (
     BayesianLearner,
     Distillation,
@@ -109,19 +110,22 @@ class StructureLearner(BayesianLearner):
 
     def state(self) -> dict[str, Any]:
         counts = {name: torch.from_numpy(c) for name, c in self.shrinker.counts.items()}
-        return {**super().state(), "counts": counts}
+        seen = {name: torch.from_numpy(v) for name, v in self.shrinker.seen.items()}
+        return {**super().state(), "counts": counts, "seen": seen}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.shrinker.counts = {name: c.numpy() for name, c in state["counts"].items()}
+        self.shrinker.seen = {name: v.numpy() for name, v in state["seen"].items()}
 
 
-def structure_stage(job: Job, plain: nn.Module) -> Twin:
-    """The twin of the plain network, trained and shrunken."""
+def structure_stage(job: Job, plain: nn.Module) -> tuple[Twin, Removabilities]:
+    """The twin of the plain network, trained and shrunken; and each dense unit's last removability."""
     twin = bayesianize(plain, job.example, settings=job.settings.posterior)
     shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
     job.fit(StructureLearner(twin, shrinker, job), job.settings.structure, "structure")
-    return twin.cpu().eval()
+    shrinker.look(twin)
+    return twin.cpu().eval(), shrinker.seen
 
 
 def trial_bytes(twin: Twin) -> int:
@@ -138,11 +142,11 @@ def trial_bytes(twin: Twin) -> int:
 
 
 class SmallLearner(PlainLearner):
-    """A small network whose dead positions stay dead."""
+    """A small network whose dead positions stay dead; its shapes are part of its state."""
 
     def __init__(self, module: nn.Module, live: Mapping[str, BoolArray], **more: Any) -> None:
         super().__init__(module, **more)
-        self.masks = {name: torch.from_numpy(mask).to(torch.float32) for name, mask in live.items()}
+        self._set_live({name: torch.from_numpy(mask) for name, mask in live.items()})
 
     @torch.no_grad()
     def after_step(self, *, clamp: bool) -> None:
@@ -152,17 +156,41 @@ class SmallLearner(PlainLearner):
             weight = self.module.get_parameter(name)
             weight.mul_(mask.to(weight.device).view(-1, *[1] * (weight.dim() - 2)))
 
+    def state(self) -> dict[str, Any]:
+        shapes = {name: list(t.shape) for name, t in self.module.named_parameters()}
+        return {"shapes": shapes, "live": self.live}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
+        resize_to_shapes_(self.module, shapes)
+        self._set_live(state["live"])
+
+    def _set_live(self, live: Mapping[str, torch.Tensor]) -> None:
+        self.live = dict(live)
+        self.masks = {name: mask.to(torch.float32) for name, mask in live.items()}
+
 
 def finetune_stage(job: Job, small: nn.Module, twin: Twin, teacher: nn.Module) -> nn.Module:
     """The small network after a short training of its own."""
     if job.settings.finetune.epochs == 0:
         return small.eval()
-    share = job.settings.teacher_share
+    shapes = pictured(job.build())
+
+    def picture(end: EpochEnd) -> None:
+        write_frame(job.folder, "finetune", end.epoch, twin, shapes, values=small)
+
     learner = SmallLearner(
         small,
         twin.live_positions(),
         loss_fn=job.recipe.loss_fn,
-        distillation=Distillation(teacher=teacher, share=share) if share else None,
+        distillation=distilled(job, teacher),
+        on_epoch=picture,
     )
     job.fit(learner, job.settings.finetune, "finetune")
     return small.cpu().eval()
+
+
+def distilled(job: Job, teacher: nn.Module) -> Distillation | None:
+    """The teacher's part in the fine-tuning loss, if the settings give it one."""
+    share = job.settings.teacher_share
+    return Distillation(teacher=teacher, share=share) if share else None

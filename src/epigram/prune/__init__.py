@@ -5,12 +5,13 @@ from __future__ import annotations
 from epigram.prune.cut import Candidate, Decision, choose_cut
 from epigram.prune.masks import keep_below, settle
 from epigram.prune.settings import PruneSettings
-from epigram.prune.shrinking import Shrinker
+from epigram.prune.shrinking import Removabilities, Shrinker
 
 __all__ = [
     "Candidate",
     "Decision",
     "PruneSettings",
+    "Removabilities",
     "Shrinker",
     "choose_cut",
     "keep_below",

@@ -11,7 +11,7 @@ import torch
 from tests.convert.convert_networks import NETWORKS, Concatenated, made
 from torch import Tensor, nn
 
-from epigram.convert import PosteriorSettings, Twin, bayesianize
+from epigram.convert import PosteriorSettings, Twin, bayesianize, dense_weights
 from epigram.errors import ConfigError, UnsupportedModelError
 from epigram.layers import VariationalLayer
 from epigram.priors import GroupJeffreys
@@ -308,3 +308,49 @@ def test_roles_and_counts() -> None:
     assert twin.effective_parameters() == 431_080 - 400 * 500
     np.testing.assert_array_equal(twin.kept_masks()["fc1.positions"], keep["fc1.positions"])
     np.testing.assert_array_equal(twin.live_positions()["fc1.weight"], keep["fc1.positions"])
+
+
+def test_without_position_scales_only_units_go() -> None:
+    network, x = made("lenet-5")
+    twin = bayesianize(network, x, settings=PosteriorSettings(positions=False))
+    assert set(twin.names) == {"conv1", "conv2", "fc1"}
+    random_scales_(twin)
+    keep = keep_some(twin, np.random.default_rng(0), 0.5)
+    expected = masked(twin, keep)(x)
+    twin.shrink_(keep)
+    torch.testing.assert_close(twin(x), expected)
+    torch.testing.assert_close(twin.plain()(x), expected)
+    assert twin.live_positions() == {}
+
+
+def test_positions_of_removed_units_go_too() -> None:
+    network, x = made("lenet-5")
+    twin = bayesianize(network, x)
+    twin.shrink_({"conv2": np.arange(50) < 10})
+    assert twin.units_kept()["fc1.positions"] == (160, 800)
+    assert twin.position_owners("fc1.positions").tolist() == [k // 16 for k in range(160)]
+    assert twin.live_positions() == {}  # all columns that the plain layer still has are read
+
+
+@pytest.mark.parametrize("name", ["lenet-300-100-conv", "residual", "concatenated", "depthwise"])
+def test_dense_weights_mark_what_is_gone(name: str) -> None:
+    network, x = made(name)
+    twin = bayesianize(network, x)
+    shapes = {
+        n: tuple(p.shape)
+        for n, p in network.named_parameters()
+        if n.endswith("weight") and p.dim() > 1
+    }
+    shapes = {n: shape for n, shape in shapes.items() if n in twin.posterior()}
+    for n, values in dense_weights(twin, shapes).items():
+        np.testing.assert_array_equal(values, network.get_parameter(n).detach().numpy())
+    twin.shrink_(keep_some(twin, np.random.default_rng(0), 0.6))
+    left = 0
+    for n, values in dense_weights(twin, shapes).items():
+        there = ~np.isnan(values)
+        left += int(there.sum())
+        original = network.get_parameter(n).detach().numpy()
+        np.testing.assert_array_equal(values[there], original[there])
+    biases = sum(len(p.mean) for n, p in twin.posterior().items() if n.endswith("bias"))
+    norms = sum(m.num_features * 2 for m in twin.modules() if isinstance(m, nn.BatchNorm2d))
+    assert left == twin.effective_parameters() - biases - norms

@@ -84,9 +84,8 @@ def test_the_report_gets_what_it_shows(finished: tuple[Path, dict]) -> None:
         assert len({len(b) for b in bins}) == 1
         assert bins[2].sum() == 300
     frames = sorted(p.name for p in (folder / "frames").iterdir())
-    assert frames == [f"plain-{e:04d}.npz" for e in (1, 2, 3)] + [
-        f"structure-{e:04d}.npz" for e in range(1, 7)
-    ]
+    epochs = {"finetune": 2, "plain": 3, "structure": 6}
+    assert frames == [f"{s}-{e:04d}.npz" for s, n in epochs.items() for e in range(1, n + 1)]
     with np.load(folder / "frames" / frames[-1]) as frame:
         assert frame["first"].shape == (16, 36)
         assert frame["second"].shape == (8, 16)

@@ -30,7 +30,10 @@ class Alphabet:
         left, out, after = TOTAL, [], len(self.stops)
         for stop, go in zip(self.stops, self.passes, strict=True):
             share = left * (2 * stop + 1) // (2 * (stop + go) + 2)
-            share = min(max(share, 1), left - after)
+            if share > left - after:  # branches, since min and max cost more than all the rest
+                share = left - after
+            elif share < 1:
+                share = 1
             out.append(share)
             left -= share
             after -= 1
@@ -47,7 +50,7 @@ class Alphabet:
     def learn(self, symbols: Symbols) -> None:
         """Count what was just coded."""
         seen = np.bincount(symbols, minlength=len(self.stops) + 1)
-        beyond = int(seen.sum())
+        beyond = len(symbols)
         for node, count in enumerate(seen[:-1].tolist()):
             if not beyond:
                 break

@@ -128,7 +128,7 @@ def one_cell(job: Job, plain: Path) -> dict[str, Any]:
         return cell
     cell = {"seed": job.settings.seed, "nan": None, **record.code_version()}
     try:
-        twin = structure_stage(job, plain_stage(job, from_folder=plain))
+        twin, _ = structure_stage(job, plain_stage(job, from_folder=plain))
     except NonFiniteError as error:
         cell["nan"] = {**where(error.bundle), "message": str(error).replace(str(job.folder), "…")}
     else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from epigram.codec.coder import TOTAL, Coder, Symbols
 
-BLOCK_SHIFT = 5
+BLOCK_SHIFT = 3
 
 
 class Alphabet:

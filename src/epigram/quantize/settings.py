@@ -23,8 +23,8 @@ class QuantizeSettings:
     """
 
     coarsest: float = 1000.0
-    finest: float = 0.03
-    trials: int = 16
+    finest: float = 0.001
+    trials: int = 40
     sweeps: int = 3
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from epigram.layers import Prediction, predict
 from epigram.pipeline.api import Compressed, compress, evaluate_file
+from epigram.pipeline.posterior import load_posterior
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.replay import replay_bundle
 from epigram.pipeline.run import compress_recipe, train_recipe
@@ -17,6 +18,7 @@ __all__ = [
     "compress",
     "compress_recipe",
     "evaluate_file",
+    "load_posterior",
     "predict",
     "replay_bundle",
     "train_recipe",

@@ -13,6 +13,7 @@ from epigram.pipeline.frames import write_npz
 from epigram.pipeline.job import Job
 from epigram.prune import Decision, Removabilities
 
+REPORT_DATA = "report_data.npz"
 _SAMPLES = 10
 
 
@@ -36,10 +37,21 @@ def write_report_data(
     arrays |= {f"removability/{name}": v.astype(np.float32) for name, v in seen.items()}
     arrays |= _pixels(job, twin)
     if bins is not None:
-        arrays["calibration_confidence"] = bins.confidence
-        arrays["calibration_accuracy"] = bins.accuracy
-        arrays["calibration_count"] = bins.count
-    write_npz(job.folder / "report_data.npz", arrays)
+        arrays |= _calibration(bins)
+    write_npz(job.folder / REPORT_DATA, arrays)
+
+
+def write_calibration(job: Job, bins: CalibrationBins) -> None:
+    """``report_data.npz`` of a plain run: only its calibration."""
+    write_npz(job.folder / REPORT_DATA, _calibration(bins))
+
+
+def _calibration(bins: CalibrationBins) -> dict[str, NDArray[Any]]:
+    return {
+        "calibration_confidence": bins.confidence,
+        "calibration_accuracy": bins.accuracy,
+        "calibration_count": bins.count,
+    }
 
 
 def _pixels(job: Job, twin: Twin) -> dict[str, NDArray[Any]]:

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save as save_safetensors
 from torch import nn
 
-from epigram import atomic
 from epigram.convert import Twin
 from epigram.errors import FloorError
 from epigram.pipeline.files import choose_file, write_file
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, fingerprint, job_config
-from epigram.pipeline.pictures import write_report_data
+from epigram.pipeline.pictures import write_calibration, write_report_data
+from epigram.pipeline.posterior import POSTERIOR, save_posterior
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.results import (
     file_figures,
@@ -36,8 +35,6 @@ from epigram.pipeline.verify import dense_bytes
 from epigram.prune import Decision, choose_cut
 from epigram.records import Floor
 from epigram.train import RunFolder, deadline
-
-POSTERIOR = "posterior.safetensors"
 
 
 def train_recipe(
@@ -67,6 +64,7 @@ def train_recipe(
                 "test_nll": figures.nll,
                 "test_calibration_error": figures.calibration_error,
             }
+            write_calibration(job, figures.bins)
         result["validation"] = job.evaluate(plain, job.splits.validation).figures()
         return finish(job, result)
 
@@ -120,7 +118,7 @@ def compress_recipe(
         with clock("prune"):
             decision, small = _pruned(job, twin)
         if keep_posterior:
-            _save_posterior(job, twin)
+            save_posterior(twin, job.folder / POSTERIOR)
         small = finetune_stage(job, small, twin, plain)
         with clock("quantize"):
             rung, met = choose_file(job, small, twin)
@@ -151,11 +149,6 @@ def _check_feasible(job: Job, plain: nn.Module, *, force: bool) -> None:
             f"plain network longer (in another folder; {job.folder} holds this plain network, so it "
             "can be started from), or go on all the same with force (--force)"
         )
-
-
-def _save_posterior(job: Job, twin: Twin) -> None:
-    tensors = {name: t.detach().cpu().contiguous() for name, t in twin.state_dict().items()}
-    atomic.write_bytes(job.folder / POSTERIOR, save_safetensors(tensors))
 
 
 class _Clock:

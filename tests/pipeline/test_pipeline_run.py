@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 import torch
 from tests.pipeline.tiny_recipe import TinyConvNet, TinyNet, examples, recipe, settings, splits
+from torch import nn
 
 from epigram import artifact, report
 from epigram.data import Splits, TensorSet
-from epigram.errors import ConfigError, DataError, FloorError, InterruptedRunError, RunFolderError
+from epigram.errors import (
+    ConfigError,
+    DataError,
+    FloorError,
+    InterruptedRunError,
+    RunFolderError,
+    UnsupportedModelError,
+)
 from epigram.evaluate import evaluate
 from epigram.pipeline import compress_recipe, evaluate_file, train_recipe
 from epigram.pipeline.results import finite
@@ -246,3 +254,11 @@ def test_json_has_no_word_for_nan() -> None:
     assert finite({"a": [1.0, float("nan")], "b": {"c": (float("inf"), 2)}, "d": "nan"}) == {
         "a": [1.0, None], "b": {"c": [None, 2]}, "d": "nan",
     }  # fmt: skip
+
+
+def test_a_model_without_a_supported_layer_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UnsupportedModelError, match="expected at least one of Conv1d"):
+        compress_recipe(recipe(build=nn.Flatten), folder=tmp_path / "run", progress=None)
+    assert not (tmp_path / "run").exists()

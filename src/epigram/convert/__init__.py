@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epigram.convert.build import bayesianize
+from epigram.convert.build import bayesianize, convertible_layers
 from epigram.convert.cutting import Cut
 from epigram.convert.dense import dense_weights
 from epigram.convert.kept import position_key
@@ -17,6 +17,7 @@ __all__ = [
     "TensorPosterior",
     "Twin",
     "bayesianize",
+    "convertible_layers",
     "dense_weights",
     "position_key",
 ]

@@ -53,14 +53,7 @@ def bayesianize(
     settings = settings or PosteriorSettings()
     if prior is not None:
         settings = replace(settings, prior=prior)
-    chosen = _chosen_layers(model, ignored_layers)
-    if not chosen:
-        raise UnsupportedModelError(
-            f"bayesianize: got a {type(model).__name__} without a layer to make variational; "
-            f"expected at least one of {', '.join(sorted(k.__name__ for k in TWINS))} "
-            "that is not ignored"
-        )
-    _refuse_ties(model, chosen)
+    chosen = convertible_layers(model, ignored_layers)
     structure = analyse(model, example_inputs)
     network = copy.deepcopy(model)
     positions = _position_axes(structure, chosen) if settings.positions else {}
@@ -86,12 +79,25 @@ def bayesianize(
     return twin.to(first.device).train(model.training)
 
 
-def _chosen_layers(model: nn.Module, ignored: Ignored) -> list[str]:
-    return [
+def convertible_layers(model: nn.Module, ignored: Ignored = ()) -> list[str]:
+    """The names of the layers that become variational.
+
+    Raises:
+        UnsupportedModelError: there are none, or some of them are tied to other layers.
+    """
+    chosen = [
         name
         for name, module in model.named_modules()
         if type(module) in TWINS and not any(_matches(name, module, rule) for rule in ignored)
     ]
+    if not chosen:
+        raise UnsupportedModelError(
+            f"got a {type(model).__name__} without a layer to make variational; "
+            f"expected at least one of {', '.join(sorted(k.__name__ for k in TWINS))} "
+            "that is not ignored"
+        )
+    _refuse_ties(model, chosen)
+    return chosen
 
 
 def _matches(

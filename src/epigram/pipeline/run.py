@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from epigram.convert import Twin
+from epigram.convert import Twin, convertible_layers
 from epigram.errors import FloorError
 from epigram.pipeline.files import choose_file, write_file
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, fingerprint, job_config
@@ -104,6 +104,7 @@ def compress_recipe(
     settings = settings or recipe.settings
     asked = Floor.parse(floor if floor is not None else recipe.floor)
     source = None if from_folder is None else Path(from_folder)
+    convertible_layers(recipe.build())  # refused before time is spent
     with _claimed(recipe, settings, Path(folder), asked, progress, max_minutes, source) as (
         job,
         run,

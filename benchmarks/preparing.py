@@ -21,7 +21,7 @@ from epigram.data import Splits, TensorSet
 from epigram.errors import EpigramError
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job, ProgressChoice, environment, job_config
-from epigram.train import RunFolder
+from epigram.train import RunFolder, keep_freed_memory
 
 INTERRUPTED = 130
 _QUICK_PART = 500
@@ -83,6 +83,7 @@ def start_fresh(folder: Path) -> None:
 def prepare(arguments: argparse.Namespace) -> Folders:
     """Set the threads, choose the folders, and let SIGTERM end what was started."""
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as the command line does; for every contestant alike
     signal.signal(signal.SIGTERM, _terminated)
     if arguments.quick:
         runs = arguments.out or Path(tempfile.mkdtemp(prefix="epigram-benchmark-"))

@@ -51,8 +51,10 @@ def with_table(readme: str, results: Path) -> str:
 def lenets(result: Mapping[str, Any]) -> list[str]:
     """One row per recipe: the median seed's file, and the range over the seeds."""
     lines = [
-        "| network, prior | original, bytes | file, bytes (least–largest) | factor | test error, % (original) "
-        "| counts, not bytes: architecture / with uncertainty (error at that precision, %) |",
+        (
+            "| network, prior | original, bytes | file, bytes (least–largest) | factor | test error, % (original) "
+            "| counts, not bytes: architecture / with uncertainty (error at that precision, %) |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for recipe, name in NAMES.items():

@@ -111,8 +111,23 @@ def test_posterior_moments_are_those_of_draws() -> None:
     mean, variance = found.mean[4, 2, 1, 1], found.marginal_variance[4, 2, 1, 1]
     assert abs(float(w.mean()) - mean) < 5 * math.sqrt(variance / draws)
     assert abs(float(w.var()) / variance - 1) < 5 * math.sqrt(2 / draws) * 2
-    expected = scale.mean()[2] * (layer.weight_logvar[4, 2, 1, 1] / 2).exp()
-    assert found.std[4, 2, 1, 1] == pytest.approx(float(expected), rel=1e-5)
+    # the product of the likelihood's normal and the prior's N(0, z²) has the posterior's variance
+    z_mean = float(scale.mean()[2])
+    given_z = z_mean**2 * float(layer.weight_logvar[4, 2, 1, 1].exp())
+    product = 1 / (1 / found.likelihood_std[4, 2, 1, 1] ** 2 + 1 / z_mean**2)
+    assert product == pytest.approx(given_z, rel=1e-5)
+
+
+@torch.no_grad()
+def test_a_weight_the_data_say_nothing_about_may_be_told_coarsely() -> None:
+    """Its posterior is its prior, however small the scale: rounding it away costs nothing."""
+    network, x = made("conv-bn-relu")
+    twin = bayesianize(network, x)
+    layer, scale = twin.network[3], twin.scale("0")
+    layer.weight_logvar.zero_()
+    scale.z_mean.fill_(1e-3)
+    found = twin.posterior()["3.weight"]
+    assert (found.likelihood_std >= 90 * 1e-3).all()
 
 
 def test_a_shared_module_stays_one_module() -> None:

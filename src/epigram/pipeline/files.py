@@ -54,7 +54,7 @@ def tensors_of(
             name=name,
             values=tensor.detach().cpu().numpy(),
             dense_shape=dense_shapes[name],
-            std=None if known is None else known.std,
+            std=None if known is None else known.likelihood_std,
             live=live.get(name),
         )
     return found

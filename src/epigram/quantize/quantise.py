@@ -20,7 +20,7 @@ class ToQuantise:
         name: its state_dict name.
         values: its values in the small network.
         dense_shape: the original's shape.
-        std: posterior standard deviations; None = the tensor is stored as it is.
+        std: the likelihood's standard deviations; None = the tensor is stored as it is.
         live: positions of axis 1 that are not dead; None = all are.
     """
 

@@ -1,7 +1,7 @@
 """Symbols that cost little and lose little.
 
-A weight w with posterior standard deviation s, told as step · q, loses (w - step · q)² / 2s² nats of
-likelihood over the data set (the posterior is the local picture of the likelihood). With code length
+A weight w that the likelihood knows to a standard deviation s (the posterior's precision less the
+prior's), told as step · q, loses (w - step · q)² / 2s² nats of likelihood over the data set. With code length
 L(q) nats and a price λ, the best symbol minimises
 
     (w - step · q)² / 2s² + λ · L(q)
@@ -28,7 +28,7 @@ def step_for_price(std: Floats, price: float) -> float:
     """The step at which a nat of code is worth ``price`` nats of likelihood.
 
     Args:
-        std: posterior standard deviations of the weights that share the step, all positive.
+        std: the likelihood's standard deviations of the weights that share the step, all positive.
         price: λ.
 
     Returns:
@@ -54,7 +54,7 @@ def choose_symbols(
 
     Args:
         weights: any shape.
-        std: posterior standard deviations, same shape.
+        std: the likelihood's standard deviations, same shape.
         step: the step size.
         price: λ, nats of likelihood per nat of code.
         sweeps: how often the choice is repeated.

@@ -36,8 +36,7 @@ def histograms(run: Run) -> Plate | Absent:
             axes.set_visible(False)
         for axes, (group, amounts) in zip(grid.flat, shown.items(), strict=False):
             _panel(axes, group, amounts, edges, cut, theme)
-        for axes in grid[-1]:
-            axes.set_xlabel("removability (to the right: more clearly noise)")
+        figure.supxlabel("removability (to the right: more clearly noise)", fontsize=9.5)
         return figure
 
     more = (
@@ -111,7 +110,7 @@ def _panel(
         words = f"{group_name(group)}: {len(kept)} stay, {len(gone)} go"
     if earlier:
         words += f", {earlier} had left before"
-    axes.set_title(words, fontsize=9.5)
+    axes.set_title(words, fontsize=8.5)
     axes.set_ylabel("number")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4, min_n_ticks=1))
     axes.grid(visible=False, axis="x")

@@ -49,8 +49,7 @@ _CONV = CompressSettings(
 _CONV_HORSESHOE = replace(
     _CONV,
     posterior=PosteriorSettings(prior="group-horseshoe", scale_logvar_init=-2.0),
-    structure=replace(_CONV.structure, kl_weight=1.0),
-    prune=PruneSettings(candidates=64, tolerance=0.005),
+    prune=PruneSettings(candidates=64, tolerance=0.003),
 )
 
 

@@ -41,8 +41,8 @@ test-quick: $(VENV)/.for-work
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow'
 
 lint: $(VENV)/.for-work
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check --quiet src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check --quiet src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site

@@ -43,15 +43,23 @@ def test_bisection_finds_the_coarsest_rung_that_holds(first: int) -> None:
 def test_validation_has_the_last_word() -> None:
     control = [0.8, 0.91, 0.92, 0.93, 0.94, 0.95, 0.95, 0.95]
     validation = [0.8, 0.88, 0.89, 0.91, 0.94, 0.95, 0.95, 0.95]
-    assert climbed(control, validation)[:2] == (3, True)
+    chosen, met, _, judged = climbed(control, validation)
+    assert (chosen, met, judged) == (4, True, [1, 2, 4])
+
+
+def test_the_finest_rung_is_judged_before_a_floor_is_given_up() -> None:
+    control = [0.95] * 40
+    validation = [0.5] * 39 + [0.92]
+    chosen, met, _, judged = climbed(control, validation)
+    assert (chosen, met) == (39, True)
+    assert judged == [0, 1, 3, 7, 15, 31, 39]  # strides that double: validation is not searched
 
 
 def test_where_nothing_holds_the_nearest_is_given() -> None:
-    """At most four rungs are judged, so that validation is not searched."""
     control = [0.8, 0.91, 0.92, 0.93, 0.94, 0.95, 0.95, 0.95]
-    validation = [0.8, 0.85, 0.88, 0.87, 0.86, 0.99, 0.99, 0.99]
+    validation = [0.8, 0.85, 0.88, 0.87, 0.86, 0.99, 0.99, 0.85]
     chosen, met, _, judged = climbed(control, validation)
-    assert (chosen, met, judged) == (2, False, [1, 2, 3, 4])
+    assert (chosen, met, judged) == (2, False, [1, 2, 4, 7])
 
 
 def test_where_control_never_holds_the_finest_is_judged() -> None:

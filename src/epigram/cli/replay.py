@@ -22,7 +22,11 @@ def run(argv: Sequence[str]) -> int:
     if options.recipe is None and options.model is None:
         from epigram.train import read_config
 
-        options.recipe = read_config(bundle.parent)["config"].get("recipe")
+        name = str(read_config(bundle.parent)["config"].get("recipe"))
+        if ":" in name:  # a run of a user's own network is named after its two functions
+            options.model, _, options.data = name.partition("/")
+        else:
+            options.recipe = name
     recipe = asked.find_recipe(options)
     from epigram import pipeline
 

@@ -6,6 +6,7 @@ from epigram.convert.build import bayesianize, convertible_layers
 from epigram.convert.cutting import Cut
 from epigram.convert.dense import dense_weights
 from epigram.convert.kept import position_key
+from epigram.convert.masking import masked_plain
 from epigram.convert.posterior import TensorPosterior
 from epigram.convert.settings import PosteriorSettings, PriorName
 from epigram.convert.twin import Twin
@@ -19,5 +20,6 @@ __all__ = [
     "bayesianize",
     "convertible_layers",
     "dense_weights",
+    "masked_plain",
     "position_key",
 ]

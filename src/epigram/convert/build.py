@@ -96,8 +96,19 @@ def convertible_layers(model: nn.Module, ignored: Ignored = ()) -> list[str]:
             f"expected at least one of {', '.join(sorted(k.__name__ for k in TWINS))} "
             "that is not ignored"
         )
+    _refuse_half(model, chosen)
     _refuse_ties(model, chosen)
     return chosen
+
+
+def _refuse_half(model: nn.Module, chosen: Sequence[str]) -> None:
+    for name in chosen:
+        dtype = next(model.get_submodule(name).parameters()).dtype
+        if dtype == torch.bfloat16:
+            raise UnsupportedModelError(
+                f"{name}: its weights are {dtype}, expected 32-bit floats (or 64, or 16): "
+                "a posterior's small steps are lost in 8 bits; convert the model with .float()"
+            )
 
 
 def _matches(

@@ -13,9 +13,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-from epigram import artifact
+from epigram import artifact, atomic
 from epigram.data import Augment, Preprocess, Splits, TensorSet, split_fixed
-from epigram.errors import ConfigError
+from epigram.errors import ConfigError, EpigramError, NonFiniteError
 from epigram.evaluate import Metric, evaluate
 from epigram.pipeline.job import ProgressChoice
 from epigram.pipeline.recipe import Recipe
@@ -110,9 +110,18 @@ def compress(
         path = where / "model.epg" if folder is not None else None
         if out is not None:
             path = Path(out)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(where / "model.epg", path)
+            atomic.write_bytes(path, (where / "model.epg").read_bytes())
         small = artifact.load(where / "model.epg", into=original).eval()
+    except EpigramError as error:
+        if temporary is not None:
+            kept = Path(tempfile.mkdtemp(prefix="epigram-")) / "run"
+            shutil.copytree(temporary.name, kept)
+            if isinstance(error, NonFiniteError) and error.bundle is not None:
+                error.bundle = kept / error.bundle.name
+            error.add_note(
+                f"what the run left is kept in {kept}; pass folder= to be able to go on with it"
+            )
+        raise
     finally:
         if temporary is not None:
             temporary.cleanup()

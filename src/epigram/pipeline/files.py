@@ -17,9 +17,6 @@ from epigram.pipeline.job import Job
 from epigram.quantize import ToQuantise, quantise
 from epigram.records import FileContents, Floor, GroupEdit
 
-_JUDGED = 4
-"""How many rungs are shown to the validation split at most, the smallest file first."""
-
 
 @dataclass(frozen=True, eq=False)
 class Rung:
@@ -64,7 +61,7 @@ def choose_file(job: Job, small: nn.Module, twin: Twin) -> tuple[Rung, bool]:
     """The smallest file that holds the floor, and whether it does.
 
     Prices from the coarsest to the finest form a ladder; the control split finds the coarsest rung
-    that holds (by bisection), the validation split judges it and, if it fails there, a few finer ones.
+    that holds (by bisection), the validation split judges it and, if it fails there, finer ones in growing strides.
 
     Returns:
         The rung, and whether validation met the floor; if none does, the rung nearest to it.
@@ -100,11 +97,22 @@ def climb(
         else:
             low = middle + 1
     judged = []
-    for index in range(low, min(low + _JUDGED, count)):
+    for index in judged_rungs(low, count):
         judged.append(judge(made(index)))
         if floor.met(_value(judged[-1])):
             return judged[-1], True
     return max(judged, key=lambda r: _margin(floor, r)), False
+
+
+def judged_rungs(first: int, count: int) -> list[int]:
+    """Which rungs validation sees: strides that double, and the finest one in the end.
+
+    Example:
+        >>> judged_rungs(3, 20)
+        [3, 4, 6, 10, 18, 19]
+    """
+    strides = (first + 2**k - 1 for k in range(count.bit_length() + 1))
+    return sorted({index for index in strides if index < count} | {count - 1})
 
 
 def decoded(job: Job, contents: FileContents) -> nn.Module:

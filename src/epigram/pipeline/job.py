@@ -91,7 +91,6 @@ class Job:
             model,
             part,
             preprocess=self.recipe.preprocess,
-            device=self.settings.device,
             metrics=self.recipe.metrics or None,
         )
 
@@ -159,6 +158,6 @@ def environment() -> Mapping[str, str | int]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
     }

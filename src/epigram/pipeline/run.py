@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from epigram.convert import Twin, convertible_layers
+from epigram.convert import Twin, convertible_layers, masked_plain
 from epigram.errors import FloorError
 from epigram.pipeline.files import choose_file, write_file
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, fingerprint, job_config
@@ -34,6 +34,7 @@ from epigram.pipeline.stages import finetune_stage, network_in, plain_stage, str
 from epigram.pipeline.verify import dense_bytes
 from epigram.prune import Decision, choose_cut
 from epigram.records import Floor
+from epigram.structure import verify_removal
 from epigram.train import RunFolder, deadline
 
 
@@ -104,7 +105,8 @@ def compress_recipe(
     settings = settings or recipe.settings
     asked = Floor.parse(floor if floor is not None else recipe.floor)
     source = None if from_folder is None else Path(from_folder)
-    convertible_layers(recipe.build())  # refused before time is spent
+    with torch.random.fork_rng():
+        convertible_layers(recipe.build())  # refused before time is spent
     with _claimed(recipe, settings, Path(folder), asked, progress, max_minutes, source) as (
         job,
         run,
@@ -133,11 +135,18 @@ def compress_recipe(
 
 
 def _pruned(job: Job, twin: Twin) -> tuple[Decision, nn.Module]:
-    """The cut, and the small plain network it leaves; the twin is shrunken."""
+    """The cut, and the small plain network it leaves; the twin is shrunken.
+
+    Raises:
+        RemovalError: the small network does not compute what the masked one does.
+    """
     assert job.floor is not None
     decision = choose_cut(twin, job.measure(job.splits.control), job.floor, job.settings.prune)
+    masked = masked_plain(twin, decision.chosen.keep)
     twin.shrink_(decision.chosen.keep)
-    return decision, twin.plain().eval()
+    small = twin.plain().eval()
+    verify_removal(small, masked, job.example)
+    return decision, small
 
 
 def _check_feasible(job: Job, plain: nn.Module, *, force: bool) -> None:

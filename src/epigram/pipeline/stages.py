@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -193,4 +194,7 @@ def finetune_stage(job: Job, small: nn.Module, twin: Twin, teacher: nn.Module) -
 def distilled(job: Job, teacher: nn.Module) -> Distillation | None:
     """The teacher's part in the fine-tuning loss, if the settings give it one."""
     share = job.settings.teacher_share
-    return Distillation(teacher=teacher, share=share) if share else None
+    if not share:
+        return None
+    placed = copy.deepcopy(teacher).to(job.settings.device)
+    return Distillation(teacher=placed, share=share)

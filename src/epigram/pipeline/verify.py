@@ -73,11 +73,19 @@ def cost_figures(job: Job, plain: nn.Module, small: nn.Module, path: Path) -> di
     def load_small() -> nn.Module:
         return artifact.load(path, into=job.build())
 
+    def known(measure: Callable[[], Any]) -> Any:
+        """None where a network does not take a single example; a run is not lost for that."""
+        try:
+            return measure()
+        except (RuntimeError, ValueError):
+            return None
+
     loads = _in_turns({"before": load_dense, "after": load_small})
-    times = latency({"before": plain, "after": small}, example)
+    pair = {"before": plain, "after": small}
+    times = known(lambda: latency(pair, example))
     return {
-        "macs": {"before": macs(plain, example), "after": macs(small, example)},
-        "latency_ms": {name: round(value, 5) for name, value in times.items()},
+        "macs": known(lambda: {name: macs(model, example) for name, model in pair.items()}),
+        "latency_ms": times and {name: round(value, 5) for name, value in times.items()},
         "load_ms": loads,
         "peak_rss_bytes": {
             "before": peak_rss(lambda: plain(job.example)),

@@ -106,6 +106,7 @@ def fit(
     """
     where = torch.device(device)
     _check_n(learner, fit_set, settings)
+    _check_last_batch(learner, fit_set, settings)
     steps_per_epoch = batches_per_epoch(
         len(fit_set), batch_size=settings.batch_size, drop_last=settings.drop_last
     )
@@ -144,6 +145,26 @@ def fit(
         resumed=saved is not None,
         history=tuple(read_metrics(Path(folder) / "metrics.jsonl", stage=stage)),
     )
+
+
+_BATCH_NORM = (
+    torch.nn.BatchNorm1d,
+    torch.nn.BatchNorm2d,
+    torch.nn.BatchNorm3d,
+    torch.nn.SyncBatchNorm,
+)
+
+
+def _check_last_batch(learner: Learner, fit_set: TensorSet, settings: TrainSettings) -> None:
+    """Batch normalisation cannot be trained on a batch of one."""
+    alone = len(fit_set) % settings.batch_size == 1 and not settings.drop_last
+    modules = learner.module.modules()
+    if alone and any(isinstance(module, _BATCH_NORM) for module in modules):
+        raise ConfigError(
+            f"fit: {len(fit_set)} examples in batches of {settings.batch_size} leave a last batch of "
+            "one, which batch normalisation cannot be trained on; expected another batch_size, or "
+            "drop_last"
+        )
 
 
 def _check_n(learner: Learner, fit_set: TensorSet, settings: TrainSettings) -> None:

@@ -1,11 +1,11 @@
 """What each stabiliser is good for: LeNet-300-100 without one of them at a time.
 
-    python benchmarks/stabilisers.py [--seeds 0 1 2 3 4] [--epochs 30] [--examples 15000]
+    python benchmarks/stabilisers.py [--seeds 0 1 2 3 4] [--epochs 30] [--examples 10000]
 
 Per seed one plain network, and from it one structure stage per variant. Of each variant: how often it
 went to NaN and in which epoch; of the rest, the error on the validation split and the bytes a file would
-take. Everything else is as in the recipe, but for the number of images (the whole set would take hours). The test set is not there at all. A restart skips what is
-finished and goes on with what was killed.
+take. Everything else is as in the recipe, but for the number of images. The test set is not there at
+all. A restart skips what is finished and goes on with what was killed.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> int:
     flags = common_flags(__doc__ or "", out="runs/bench-stabilisers", seeds=range(5))
     add_fresh(flags)
     flags.add_argument("--epochs", type=int, default=30, help="of the structure stage")
-    flags.add_argument("--examples", type=int, default=15_000, help="fitted to, the first so many")
+    flags.add_argument("--examples", type=int, default=10_000, help="fitted to, the first so many")
     arguments = flags.parse_args()
     folders = prepare(arguments)
     about = record.origin(seeds=arguments.seeds)

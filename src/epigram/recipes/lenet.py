@@ -35,14 +35,14 @@ _CONV = CompressSettings(
     plain=TrainSettings(epochs=8),
     structure=TrainSettings(
         epochs=18,
-        kl_weight=1.5,
+        kl_weight=1.3,
         kl_warmup_epochs=2.0,
         logvar_lr_factor=10.0,
         scale_lr_factor=20.0,
         grad_clip=5.0,
     ),
     prune=PruneSettings(shrink_cut=1.0),
-    finetune=TrainSettings(epochs=25, learning_rate=2e-3),
+    finetune=TrainSettings(epochs=40, learning_rate=2e-3),
     teacher_share=_TEACHER_SHARE,
 )
 

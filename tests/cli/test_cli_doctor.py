@@ -12,7 +12,7 @@ import pytest
 
 from epigram import cli
 from epigram.cli import doctor
-from epigram.data import mnist
+from epigram.data import mnist, places
 
 
 def test_doctor_reports_versions_devices_data_and_disk(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,6 +22,7 @@ def test_doctor_reports_versions_devices_data_and_disk(capsys: pytest.CaptureFix
     assert found["devices"]["processors"] >= 1
     assert found["disk_free_bytes"] > 0
     assert found["data"]["mnist"] == str(mnist.find())
+    assert {"cifar10", "cifar10-jpeg", "cifar100"} < found["data"].keys()
     assert cli.main(["doctor"]) == 0
     assert "nothing is missing" in capsys.readouterr().out
 
@@ -31,9 +32,16 @@ def test_doctor_says_where_it_looked_for_data(
 ) -> None:
     monkeypatch.setenv("EPIGRAM_DATA", str(tmp_path / "sets"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(mnist, "_clone_data", list)
+    monkeypatch.setattr(places, "clone_data", list)
+    classes = [tmp_path / "sets" / "cifar10-jpeg" / split / "cat" for split in ("train", "test")]
+    for folder in classes:
+        folder.mkdir(parents=True)
     assert cli.main(["doctor"]) == 0
-    assert f"mnist not found (looked in {tmp_path / 'sets'}" in capsys.readouterr().out
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["mnist", "not found"] in lines
+    assert ["cifar10", "not found"] in lines
+    assert ["cifar10-jpeg", str(tmp_path / "sets" / "cifar10-jpeg")] in lines
+    assert any(str(tmp_path / "sets") in " ".join(line) for line in lines if line[0] == "data")
 
 
 def test_what_is_missing_is_named_and_is_a_2(

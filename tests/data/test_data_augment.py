@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -22,22 +22,31 @@ def moved(image: np.ndarray, down: int, right: int, mirror: int, fill: str) -> n
         inside = 0 <= from_y < height and 0 <= from_x < width
         if not inside and fill == "zero":
             continue
+        if fill == "reflect":
+            from_y, from_x = reflected(from_y, height), reflected(from_x, width)
         from_y, from_x = min(max(from_y, 0), height - 1), min(max(from_x, 0), width - 1)
         out[c, y, x] = image[c, from_y, width - 1 - from_x if mirror else from_x]
     return out
+
+
+def reflected(place: int, length: int) -> int:
+    """-1 is 1, and length is length - 2."""
+    place = abs(place)
+    return 2 * (length - 1) - place if place >= length else place
 
 
 @given(
     sizes=st.tuples(*[st.integers(1, 4)] * 2, *[st.integers(1, 6)] * 2),
     shift=st.integers(0, 3),
     flip=st.booleans(),
-    fill=st.sampled_from(["zero", "edge"]),
+    fill=st.sampled_from(["zero", "edge", "reflect"]),
     dtype=st.sampled_from([torch.uint8, torch.float32]),
     seed=st.integers(0, 1000),
 )
 def test_equals_the_loop(
     sizes: tuple[int, ...], shift: int, flip: bool, fill: str, dtype: torch.dtype, seed: int
 ) -> None:
+    assume(fill != "reflect" or min(sizes[2:]) > shift)
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(1, 256, sizes, generator=generator).to(dtype)
     augment = Augment(shift=shift, flip=flip, fill=fill)
@@ -78,7 +87,9 @@ def test_call_is_draw_and_apply_and_leaves_the_images() -> None:
 def test_refusals() -> None:
     with pytest.raises(ConfigError, match="shift: got -1"):
         Augment(shift=-1)
-    with pytest.raises(ConfigError, match="'zero', 'edge'"):
+    with pytest.raises(ConfigError, match="'zero', 'edge', 'reflect'"):
         Augment(fill="mirror")
+    with pytest.raises(DataError, match="5 x 4 pixels to reflect by 4"):
+        Augment(shift=4, fill="reflect")(torch.zeros(1, 1, 5, 4), generator=torch.Generator())
     with pytest.raises(DataError, match="expected"):
         Augment()(torch.zeros(3, 784), generator=torch.Generator())

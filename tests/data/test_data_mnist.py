@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from epigram.data import mnist
+from epigram.data import mnist, places
 from epigram.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -45,16 +45,6 @@ def write_small(folder: Path, *, first_pixel: int = 0, compress: bool = False) -
         name = folder / (f"{stem}.gz" if compress else stem)
         name.write_bytes(gzip.compress(raw) if compress else raw)
     return folder
-
-
-@pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No data anywhere: no variable, no clone, an empty home, no torchvision."""
-    monkeypatch.delenv("EPIGRAM_DATA", raising=False)
-    monkeypatch.setattr(mnist, "_clone_data", list)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
-    return tmp_path
 
 
 def test_the_shipped_files_are_the_originals() -> None:
@@ -111,7 +101,7 @@ def test_the_variable_comes_before_the_clone_and_the_clone_before_the_cache(
     write_small(nowhere / "home" / ".cache" / "epigram" / "MNIST" / "raw", first_pixel=3)
     assert found() == 3
     write_small(nowhere / "clone" / "mnist", first_pixel=2)
-    monkeypatch.setattr(mnist, "_clone_data", lambda: [nowhere / "clone"])
+    monkeypatch.setattr(places, "clone_data", lambda: [nowhere / "clone"])
     assert found() == 2
     write_small(nowhere / "variable" / "mnist", first_pixel=1)
     monkeypatch.setenv("EPIGRAM_DATA", str(nowhere / "variable"))

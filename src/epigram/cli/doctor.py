@@ -16,7 +16,16 @@ from epigram.cli import output
 from epigram.cli.parser import Parser, add_output_flags
 
 _NEEDED = ("torch", "numpy", "constriction", "rich", "matplotlib", "pillow", "tensorboard")
-_OPTIONAL = ("torchvision", "optuna", "scikit-learn", "onnx", "ray", "datasets", "submitit")
+_OPTIONAL = (
+    "torchvision",
+    "optuna",
+    "scikit-learn",
+    "pyarrow",
+    "onnx",
+    "ray",
+    "datasets",
+    "submitit",
+)
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _LITTLE_DISK = 2**30
 
@@ -83,14 +92,18 @@ def devices() -> dict[str, Any]:
 
 
 def data() -> dict[str, Any]:
-    """Where data sets are looked for, and which of them lie there; nothing is downloaded."""
-    from epigram.data import mnist
+    """Where data sets are looked for, and where each of them lies; nothing is downloaded."""
+    from epigram.data import cifar, mnist
+    from epigram.data.places import folders
 
-    found = mnist.find()
+    sets = {"mnist": mnist} | {
+        one.name: one for one in (cifar.CIFAR10, cifar.CIFAR10_JPEG, cifar.CIFAR100)
+    }
+    found = {name: one.find() for name, one in sets.items()}
     return {
         "EPIGRAM_DATA": os.environ.get("EPIGRAM_DATA"),
-        "looked_in": [str(place) for place in mnist.places()],
-        "mnist": None if found is None else str(found),
+        "looked_in": [str(folder) for folder in folders()],
+        **{name: None if place is None else str(place) for name, place in found.items()},
     }
 
 
@@ -105,13 +118,17 @@ def _print(found: dict[str, Any]) -> None:
             f"torch threads {found['devices']['torch_threads']}, graphics cards: {cards}"
         )
     if found["data"]:
-        missing = (
-            f"not found (looked in {', '.join(found['data']['looked_in'])}); a run downloads it"
-        )
-        print(f"data: mnist {found['data']['mnist'] or missing}")
+        _print_data(found["data"])
     print(f"disk: {found['disk_free_bytes'] / 2**30:.1f} GiB free in {Path.cwd()}")
     print(f"browser for the report's tests: {found['browser'] or 'none'}")
     for problem in found["problems"]:
         output.warn(problem)
     if not found["problems"]:
         print("nothing is missing")
+
+
+def _print_data(found: dict[str, Any]) -> None:
+    print(f"data sets, looked for in {', '.join(found['looked_in'])}:")
+    for name in (key for key in found if key not in ("EPIGRAM_DATA", "looked_in")):
+        print(f"  {name:<14}{found[name] or 'not found'}")
+    print("  what is not found is downloaded by the run that needs it, where that is possible")

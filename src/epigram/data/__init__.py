@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from epigram.data import mnist
+from epigram.data import cifar, image_folder, mnist, parquet
 from epigram.data.augment import Augment
 from epigram.data.fits import check_fits
 from epigram.data.idx import read_idx
+from epigram.data.pictures import Decoding
 from epigram.data.preprocess import Preprocess
 from epigram.data.splits import Splits, split_fixed
 from epigram.data.stream import batches, batches_per_epoch, epoch_order
@@ -13,14 +14,18 @@ from epigram.data.tensor_set import TensorSet
 
 __all__ = [
     "Augment",
+    "Decoding",
     "Preprocess",
     "Splits",
     "TensorSet",
     "batches",
     "batches_per_epoch",
     "check_fits",
+    "cifar",
     "epoch_order",
+    "image_folder",
     "mnist",
+    "parquet",
     "read_idx",
     "split_fixed",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from epigram.errors import ConfigError, DataError
 
-_FILLS = ("zero", "edge")
+_FILLS = ("zero", "edge", "reflect")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +19,14 @@ class Augment:
     """Each image moved by up to ``shift`` pixels in both directions, and perhaps mirrored.
 
     Works on raw pixels, before normalisation: what moves in from outside is 0 (black in uint8
-    images; the value 0 in float images) or, with ``fill="edge"``, the nearest edge pixel.
+    images; the value 0 in float images), with ``fill="edge"`` the nearest edge pixel, or with
+    ``fill="reflect"`` the image mirrored at its edge pixel. ``Augment(shift=4, flip=True)`` is the
+    customary "random crop with padding 4, and flips" of CIFAR.
 
     Args:
         shift: Largest move, in pixels; every move from -shift to shift is equally likely.
         flip: Mirror left and right with probability one half.
-        fill: What moves in: ``"zero"`` or ``"edge"``.
+        fill: What moves in: ``"zero"``, ``"edge"`` or ``"reflect"``.
 
     Raises:
         ConfigError: a negative shift or an unknown fill.
@@ -61,7 +63,7 @@ class Augment:
         The result may be a strided view: it is meant to be read, by the preprocessing above all.
 
         Raises:
-            DataError: ``images`` has no height and width.
+            DataError: ``images`` has no height and width, or not enough of them to reflect.
         """
         if images.ndim != 4:
             raise DataError(
@@ -85,12 +87,23 @@ class Augment:
         return self.apply(images, draws.to(images.device))
 
     def _padded(self, images: Tensor) -> Tensor:
+        """With margins; torch's own replication and reflection do not take uint8 everywhere."""
         padded, s = F.pad(images, (self.shift,) * 4), self.shift
-        if self.fill == "edge":  # torch's own replication does not take uint8 everywhere
+        if self.fill == "edge":
             padded[..., :s] = padded[..., s : s + 1]
             padded[..., -s:] = padded[..., -s - 1 : -s]
             padded[..., :s, :] = padded[..., s : s + 1, :]
             padded[..., -s:, :] = padded[..., -s - 1 : -s, :]
+        elif self.fill == "reflect":
+            if min(images.shape[-2:]) <= s:
+                raise DataError(
+                    f"augment: got images of {images.shape[-2]} x {images.shape[-1]} pixels to "
+                    f"reflect by {s}, expected more pixels than that, or a smaller shift"
+                )
+            padded[..., :s] = padded[..., s + 1 : 2 * s + 1].flip(-1)
+            padded[..., -s:] = padded[..., -2 * s - 1 : -s - 1].flip(-1)
+            padded[..., :s, :] = padded[..., s + 1 : 2 * s + 1, :].flip(-2)
+            padded[..., -s:, :] = padded[..., -2 * s - 1 : -s - 1, :].flip(-2)
         return padded
 
 

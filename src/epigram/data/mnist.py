@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from epigram.data.idx import read_idx
+from epigram.data.places import download_folder, folders
 from epigram.data.splits import Splits, split_fixed
 from epigram.data.tensor_set import TensorSet
 from epigram.errors import DataError
@@ -42,12 +41,12 @@ def load(root: Path | str | None = None) -> tuple[TensorSet, TensorSet]:
     Raises:
         DataError: found nowhere (the message lists where it looked), or damaged.
     """
-    return _read(find(root) or _download(_download_folder(root), places(root)))
+    return _read(find(root) or _download(download_folder(root), places(root)))
 
 
 def places(root: Path | str | None = None) -> list[Path]:
     """The folders in which ``load`` looks for the four files, in order."""
-    return [folder / layout for folder in _folders(root) for layout in _LAYOUTS]
+    return [folder / layout for folder in folders(root) for layout in _LAYOUTS]
 
 
 def find(root: Path | str | None = None) -> Path | None:
@@ -64,26 +63,6 @@ def splits(root: Path | str | None = None) -> Splits:
     train, test = load(root)
     fit, control, validation = split_fixed(train, control=CONTROL, validation=VALIDATION)
     return Splits(fit, control, validation, test)
-
-
-def _folders(root: Path | str | None) -> Iterator[Path]:
-    if root is not None:
-        yield Path(root).expanduser()
-        return
-    if os.environ.get("EPIGRAM_DATA"):
-        yield Path(os.environ["EPIGRAM_DATA"]).expanduser()
-    yield from _clone_data()
-    yield _cache()
-
-
-def _clone_data() -> list[Path]:
-    """``data/`` of the repository, when the package runs from a clone."""
-    source = Path(__file__).resolve().parents[2]
-    return [source.parent / "data"] if source.name == "src" else []
-
-
-def _cache() -> Path:
-    return Path.home() / ".cache" / "epigram"
 
 
 def _find(folder: Path, stem: str) -> Path | None:
@@ -119,11 +98,6 @@ def _read_part(folder: Path, part: str) -> TensorSet:
         )
     inputs = torch.from_numpy(images).unsqueeze(1)
     return TensorSet(inputs, torch.from_numpy(labels), f"mnist/{part}", CLASSES)
-
-
-def _download_folder(root: Path | str | None) -> Path:
-    named = root or os.environ.get("EPIGRAM_DATA")
-    return Path(named).expanduser() if named else _cache()
 
 
 def _download(folder: Path, looked: list[Path]) -> Path:

@@ -1,0 +1,353 @@
+"""Which networks can be compressed: convert, train a step, remove units, verify, train on, export.
+
+    python benchmarks/coverage.py [--suite classification timm ...] [--only GLOB] [--limit SECONDS]
+
+Every network runs in a process of its own with a time limit. Per network: the structure is analysed; it
+is converted to its twin, whose eval() must equal the network; one ELBO step; about 30 % of the units of
+every group are removed; the small plain network must equal the masked one on fresh inputs, in double
+precision; one training step of the small network; export to ONNX, where the export of the original
+works. Seconds of each step and peak memory are noted. ``wrong`` means that a small network computes
+something else than the masked one and nobody said so: there must be none.
+
+The same command goes on where it stopped: finished networks are read from <out>/coverage/. --fresh runs
+them again. Results: results/coverage.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import record
+import torch
+from coverage_models import SUITES, Case, cases
+from preparing import INTERRUPTED, add_fresh, common_flags, guarded, prepare
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from epigram import atomic
+from epigram.convert import bayesianize
+from epigram.errors import EpigramError, RemovalError
+from epigram.objective import ELBO
+from epigram.structure import analyse, mask_units, remove_units, slice_plan, verify_removal
+
+SHARE = 0.3
+STEPS = ("build", "analyse", "convert", "elbo_step", "remove", "verify", "train_on", "onnx")
+NEEDED = STEPS[:-1]
+MEMORY = 14 << 30
+
+
+def main() -> int:
+    """Run what is missing, collect, print; 1 if anything was wrong."""
+    arguments = parser().parse_args()
+    folders = prepare(arguments)
+    if arguments.child:
+        return child(arguments)
+    about = record.origin(seeds=arguments.seeds)
+    chosen = [c for c in cases(arguments.suite) if fnmatchcase(c.key, arguments.only)]
+    chosen = chosen[:3] if arguments.quick else chosen
+    notes = folders.runs / "coverage"
+    for number, case in enumerate(chosen):
+        path = notes / f"{case.key}.json"
+        if arguments.fresh or not path.exists():
+            print(f"{number + 1}/{len(chosen)} {case.key}", end=" ", file=sys.stderr, flush=True)
+            run_child(case, path, arguments)
+            print(verdict(read(path)), file=sys.stderr, flush=True)
+    found = [read(notes / f"{c.key}.json") for c in chosen]
+    figures = {"suites": summaries(found), "networks": found}
+    record.write_result("coverage", about, figures, folder=folders.results)
+    print(table(figures["suites"]))
+    return 1 if any(n["outcome"] == "wrong" for n in found) else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = common_flags(__doc__ or "", out="runs/bench-coverage")
+    flags.add_argument("--suite", nargs="+", default=list(SUITES), choices=list(SUITES))
+    flags.add_argument("--only", default="*", help="a glob over suite/name")
+    flags.add_argument("--limit", type=float, default=300.0, help="seconds for one network")
+    add_fresh(flags)
+    flags.add_argument("--child", help=argparse.SUPPRESS)
+    return flags
+
+
+# --- the driver -------------------------------------------------------------------------------
+
+
+def run_child(case: Case, path: Path, arguments: argparse.Namespace) -> None:
+    """One network in a process of its own; its note says how far it came, whatever happens."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    command = [sys.executable, __file__, "--child", str(path), "--only", case.key]
+    command += ["--suite", case.suite, "--threads", str(arguments.threads)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "HF_HUB_OFFLINE": "1"}
+    begin = time.monotonic()
+    reason = ""
+    try:
+        done = subprocess.run(
+            command, env=environment, timeout=arguments.limit, check=False, capture_output=True
+        )
+        if done.returncode == INTERRUPTED:
+            raise KeyboardInterrupt
+        if done.returncode:
+            reason = f"exit code {done.returncode}: {last_line(done.stderr)}"
+    except subprocess.TimeoutExpired:
+        reason = f"longer than {arguments.limit:g} s"
+    except KeyboardInterrupt:
+        path.unlink(missing_ok=True)
+        raise
+    note = read(path) if path.exists() else blank(case)
+    if reason:
+        note |= {"outcome": "failed", "reason": reason, "failed_in": note["at"]}
+    note["total_seconds"] = round(time.monotonic() - begin, 2)
+    atomic.write_json(path, {**note, **record.code_version()})
+
+
+def blank(case: Case) -> dict[str, Any]:
+    """What is known before anything has run."""
+    return {
+        "suite": case.suite,
+        "name": case.name,
+        "reduced": case.reduced,
+        "outcome": "started",
+        "at": "build",
+        "seconds": {},
+    }
+
+
+def last_line(text: bytes) -> str:
+    """The last line that says something."""
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1][:300] if lines else ""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A network's note."""
+    note: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return note
+
+
+def verdict(note: Mapping[str, Any]) -> str:
+    """One network in a line."""
+    where = f" in {note['failed_in']}: {note['reason']}" if note.get("failed_in") else ""
+    units = note.get("units", {})
+    return f"{note['outcome']}{where} {units} {note.get('total_seconds', 0):.0f} s"
+
+
+def summaries(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Per suite: how many came through, how many shrank, how many were wrong."""
+    out: dict[str, dict[str, Any]] = {}
+    for suite in dict.fromkeys(note["suite"] for note in found):
+        notes = [note for note in found if note["suite"] == suite]
+        good = [n for n in notes if n["outcome"] == "ok"]
+        out[suite] = {
+            "networks": len(notes),
+            "ok": len(good),
+            "ok_share": round(len(good) / len(notes), 4),
+            "wrong": sum(n["outcome"] == "wrong" for n in notes),
+            "onnx": sum(n.get("onnx") == "ok" for n in notes),
+            "onnx_of_original": sum(n.get("onnx_of_original") == "ok" for n in notes),
+            "parameters_removed": record.summary([n["removed_share"] for n in good])
+            if good
+            else None,
+            "analyse_seconds": record.summary([n["seconds"]["analyse"] for n in good])
+            if good
+            else None,
+            "not_ok": [
+                f"{n['name']}: {n.get('failed_in')}: {n.get('reason')}"
+                for n in notes
+                if n not in good
+            ],
+        }
+    return out
+
+
+def table(suites: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line per suite."""
+    lines = [
+        f"{'':<18}{'networks':>10}{'ok':>6}{'wrong':>8}{'ONNX':>12}{'removed':>10}{'analyse':>12}"
+    ]
+    for name, s in suites.items():
+        removed = s["parameters_removed"]["median"] if s["ok"] else 0.0
+        seconds = s["analyse_seconds"]["median"] if s["ok"] else 0.0
+        lines.append(
+            f"{name:<18}{s['networks']:>10}{s['ok']:>6}{s['wrong']:>8}"
+            f"{s['onnx']:>6} of {s['onnx_of_original']:<3}{removed:>8.0%}{seconds:>10.1f} s"
+        )
+    return "\n".join(lines)
+
+
+# --- one network, in the child ----------------------------------------------------------------
+
+
+class Note:
+    """What the child leaves on the disk after every step."""
+
+    def __init__(self, case: Case, path: Path) -> None:
+        self.path, self.data = path, blank(case)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step, and say where we are."""
+        self.data["at"] = name
+        self.write()
+        begin = time.perf_counter()
+        yield
+        self.data["seconds"][name] = round(time.perf_counter() - begin, 3)
+
+    def write(self) -> None:
+        """Put it on the disk."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        atomic.write_json(self.path, {**self.data, "peak_rss_bytes": peak})
+
+
+def child(arguments: argparse.Namespace) -> int:
+    """Run one network through all steps."""
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    warnings.simplefilter("ignore")
+    case = next(c for c in cases(arguments.suite) if c.key == arguments.only)
+    note = Note(case, Path(arguments.child))
+    torch.manual_seed(0)
+    try:
+        run(case, note)
+        note.data["outcome"] = "ok"
+    except RemovalError as error:
+        note.data |= {"outcome": "wrong", "failed_in": note.data["at"], "reason": str(error)[:500]}
+    except Exception as error:  # noqa: BLE001  (a network may fail in any way)
+        traceback.print_exc()
+        kind = "" if isinstance(error, EpigramError) else f"{type(error).__name__}: "
+        reason = f"{kind}{error}"[:500]
+        note.data |= {"outcome": "failed", "failed_in": note.data["at"], "reason": reason}
+    note.write()
+    return 0
+
+
+def run(case: Case, note: Note) -> None:
+    """Every step; the first that fails ends it."""
+    generator = torch.Generator().manual_seed(1)
+    with note.step("build"):
+        model = case.build().eval()
+        inputs = case.inputs(generator)
+    note.data["parameters"] = parameters(model)
+    with note.step("analyse"):
+        structure = analyse(model, inputs)
+    units = {g.name: g.units for g in structure.groups}
+    note.data["units"] = {"groups": len(units), "units": sum(units.values())}
+    note.data["left_whole"] = sorted(
+        {f"{x.operation}: {x.reason}"[:160] for x in structure.left_whole}
+    )
+    with note.step("convert"):
+        twin = bayesianize(model, inputs)
+        twin.eval()
+        same_outputs(twin, model, inputs)
+    with note.step("elbo_step"):
+        one_step(twin, inputs, ELBO(twin, num_train_examples=50_000))
+    del twin
+    keep = random_masks(units)
+    with note.step("remove"):
+        small = remove_units(model, slice_plan(structure, keep))
+    note.data["removed_share"] = round(1 - parameters(small) / note.data["parameters"], 4)
+    with note.step("verify"):
+        masked = mask_units(model, structure, keep)
+        fresh = case.inputs(generator)
+        note.data["difference"] = verify_removal(small.double(), masked.double(), doubled(fresh))
+        del masked
+    small.float()
+    with note.step("train_on"):
+        one_step(small, inputs)
+    with note.step("onnx"):
+        note.data["onnx"] = onnx(small.eval(), inputs)
+        note.data["onnx_of_original"] = "ok" if note.data["onnx"] == "ok" else onnx(model, inputs)
+
+
+def random_masks(units: Mapping[str, int]) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """About 30 % of each group's units go, at least one stays."""
+    random = np.random.default_rng(0)
+    keep = {}
+    for name, count in units.items():
+        mask = np.ones(count, bool)
+        mask[random.permutation(count)[: min(count - 1, round(SHARE * count))]] = False
+        keep[name] = mask
+    return keep
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of parameters, shared ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Floating-point tensors in double precision."""
+    return pytree.tree_map(
+        lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, inputs
+    )
+
+
+def tensors(outputs: Any) -> list[Tensor]:
+    """Floating-point tensors of an output, however it is packed."""
+    leaves = pytree.tree_leaves(outputs)
+    return [x for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]
+
+
+def same_outputs(twin: nn.Module, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """The twin's mean output is the original's.
+
+    Raises:
+        RemovalError: it is not.
+    """
+    with torch.no_grad():
+        ours, theirs = tensors(twin(*inputs)), tensors(model(*inputs))
+    for a, b in zip(ours, theirs, strict=True):
+        if a.shape != b.shape or not torch.allclose(
+            a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max().clamp_min(1))
+        ):
+            raise RemovalError(
+                f"the twin's eval() differs from the network by {float((a - b).abs().max()):.3g}"
+            )
+
+
+def one_step(
+    model: nn.Module, inputs: tuple[Any, ...], elbo: Callable[[Tensor], Tensor] | None = None
+) -> None:
+    """One step of SGD on a made-up loss, in train() where batch statistics allow it.
+
+    Raises:
+        FloatingPointError: the loss or a gradient is not finite.
+    """
+    model.train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    outputs = tensors(model(*inputs))
+    loss = torch.stack([x.float().square().mean() for x in outputs]).mean()
+    loss = loss if elbo is None else elbo(loss)
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if not gradients or not all(bool(torch.isfinite(x).all()) for x in [loss, *gradients]):
+        raise FloatingPointError("the loss or a gradient is not finite")
+    optimizer.step()
+    model.eval()
+
+
+def onnx(model: nn.Module, inputs: tuple[Any, ...]) -> str:
+    """``ok``, or why the export failed."""
+    try:
+        program = torch.onnx.export(model, inputs, dynamo=True, verbose=False)
+    except Exception as error:  # noqa: BLE001  (a network may fail in any way)
+        return f"{type(error).__name__}: {error}"[:200]
+    return "ok" if program is not None else "nothing was exported"
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

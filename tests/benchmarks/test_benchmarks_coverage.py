@@ -1,0 +1,85 @@
+"""coverage.py says what happened to a network, also when it goes wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from coverage_models import Case
+from torch import nn
+
+from epigram.errors import RemovalError
+
+_PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"
+_SPEC = importlib.util.spec_from_file_location("network_coverage", _PATH)  # a package has its name
+coverage = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(coverage)
+
+
+def case(build, side=8) -> Case:
+    def inputs(generator):
+        return (torch.randn(2, 3, side, side, generator=generator),)
+
+    return Case("own", "net", build, inputs)
+
+
+def network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10), nn.ReLU(), nn.Flatten(), nn.Linear(360, 4)
+    )
+
+
+@pytest.fixture
+def without_onnx(monkeypatch):
+    monkeypatch.setattr(coverage, "onnx", lambda model, inputs: "ok")
+
+
+def test_a_network_goes_through_every_step(tmp_path, without_onnx):
+    note = coverage.Note(case(network), tmp_path / "note.json")
+    coverage.run(case(network), note)
+    note.write()
+    read = json.loads((tmp_path / "note.json").read_text())
+    assert set(read["seconds"]) == set(coverage.STEPS)
+    assert read["units"] == {"groups": 1, "units": 10}
+    assert 0.25 < read["removed_share"] < 0.35
+    assert read["difference"] < 1e-9
+    assert read["peak_rss_bytes"] > 1 << 20
+
+
+def test_a_removal_that_changes_the_output_is_called_wrong(tmp_path, without_onnx, monkeypatch):
+    def spoiled(model, plan):
+        small = remove(model, plan)
+        with torch.no_grad():
+            small[0].bias.add_(1.0)
+        return small
+
+    remove = coverage.remove_units
+    monkeypatch.setattr(coverage, "remove_units", spoiled)
+    note = coverage.Note(case(network), tmp_path / "note.json")
+    with pytest.raises(RemovalError, match="outputs differ"):
+        coverage.run(case(network), note)
+    assert note.data["at"] == "verify"
+
+
+def test_about_a_third_of_the_units_goes_and_one_always_stays():
+    keep = coverage.random_masks({"a": 100, "b": 1, "c": 2})
+    assert [int(m.sum()) for m in keep.values()] == [70, 1, 1]
+
+
+def test_summaries_count_and_name_what_failed():
+    good = {
+        "suite": "s",
+        "name": "a",
+        "outcome": "ok",
+        "onnx": "ok",
+        "onnx_of_original": "ok",
+        "removed_share": 0.4,
+        "seconds": {"analyse": 1.0},
+    }
+    bad = {"suite": "s", "name": "b", "outcome": "failed", "failed_in": "analyse", "reason": "why"}
+    found = coverage.summaries([good, bad])["s"]
+    assert (found["networks"], found["ok"], found["wrong"]) == (2, 1, 0)
+    assert found["not_ok"] == ["b: analyse: why"]

@@ -138,12 +138,20 @@ def test_a_shared_module_stays_one_module() -> None:
     assert plain.again is plain.middle
 
 
-def test_tied_weights_are_refused() -> None:
+def test_tied_layers_stay_as_they_are_and_the_others_do_not() -> None:
     network, x = made("twice")
     network.last = nn.Linear(5, 5)
     network.last.weight = network.middle.weight
-    with pytest.raises(UnsupportedModelError, match="middle and last share a parameter"):
-        bayesianize(network, x)
+    twin = bayesianize(network, x)
+    assert twin.deterministic == {
+        "middle": "tied: it shares a parameter with last",
+        "last": "tied: it shares a parameter with middle",
+    }
+    assert twin.network.last.weight is twin.network.middle.weight
+    plain = twin.plain()
+    assert plain.last.weight is plain.middle.weight
+    assert set(twin.posterior()) == {"first.weight", "first.bias"}
+    assert torch.equal(twin(x), network(x))
 
 
 def test_nothing_to_convert_is_refused() -> None:

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
-from typing import TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from epigram.convert.gathered import GatheredReader, with_replaced
+from epigram.convert.gathered import GatheredReader
 from epigram.convert.kept import position_key
+from epigram.convert.probe import why_not_by_call
+from epigram.convert.readers import variational_readers, with_replaced
+from epigram.convert.reading import read_by
+from epigram.convert.rules import Choice, Frozen, Ignored, choose
 from epigram.convert.settings import PosteriorSettings, PriorName
 from epigram.convert.twin import Twin
-from epigram.errors import UnsupportedModelError
-from epigram.layers import TWINS, from_plain
+from epigram.layers import VariationalMultiheadAttention, from_plain
 from epigram.priors import GroupScale
 from epigram.records import Structure
 from epigram.structure import analyse
 
-Ignored: TypeAlias = Sequence[str | nn.Module | type[nn.Module] | Callable[[nn.Module], bool]]
-
 
 def bayesianize(
     model: nn.Module,
-    example_inputs: Tensor | tuple[Tensor, ...],
+    example_inputs: Tensor | tuple[Any, ...],
     prior: PriorName | None = None,
     *,
     settings: PosteriorSettings | None = None,
     ignored_layers: Ignored = (),
+    frozen: Frozen = "deterministic",
 ) -> Twin:
     """The variational twin of a network, its weights kept: in ``eval()`` it computes the same.
 
@@ -39,10 +40,15 @@ def bayesianize(
         example_inputs: what it is called with, a batch of at least one example.
         prior: overrides ``settings.prior``.
         settings: prior, start and bounds of the posterior.
-        ignored_layers: layers that stay deterministic: modules, names, globs, types or predicates.
+        ignored_layers: layers that stay deterministic: modules, names, globs, types or predicates; of
+            a module that holds others, all of them.
+        frozen: what becomes of layers with a parameter that requires no gradient: they stay
+            ``"deterministic"``, or only their means stay frozen (``"variational"``).
 
     Raises:
-        UnsupportedModelError: nothing in the network can be made variational, or it cannot be traced.
+        ConfigError: ``ignored_layers`` names a module that is not there.
+        UnsupportedModelError: nothing in the network can be made variational, its weights are in
+            half precision or on the meta device, or it cannot be traced.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
@@ -53,118 +59,93 @@ def bayesianize(
     settings = settings or PosteriorSettings()
     if prior is not None:
         settings = replace(settings, prior=prior)
-    chosen = convertible_layers(model, ignored_layers)
+    inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    choice = choose(model, ignored_layers, frozen=frozen).checked(model)
     structure = analyse(model, example_inputs)
+    by_call, off_axis = why_not_by_call(model, inputs, choice.variational)
+    choice = choice.without(by_call).checked(model)
+    positions = _position_axes(structure, choice, off_axis) if settings.positions else {}
+    network = _converted(model, choice, positions, settings)
+    unscaled = _without_scale(structure, network, choice, off_axis)
+    first = next(model.parameters())
+    dtype = torch.float64 if first.dtype == torch.float64 else None
+    scales: dict[str, GroupScale] = {
+        group.name: settings.make_scale(group.units, dtype=dtype)
+        for group in structure.groups
+        if group.name not in unscaled
+    }
+    for axis in structure.positions:
+        if position_key(axis) in positions.values():
+            scales[position_key(axis)] = settings.make_scale(axis.size, dtype=dtype)
+    twin = Twin(network, structure, scales, deterministic=choice.deterministic, unscaled=unscaled)
+    return twin.to(first.device).train(model.training)
+
+
+def convertible_layers(model: nn.Module, ignored: Ignored = ()) -> list[str]:
+    """The names of the layers that may become variational, as far as can be said without a call.
+
+    Raises:
+        ConfigError: ``ignored`` names a module that is not there.
+        UnsupportedModelError: there are none, or their weights are in half precision or on ``meta``.
+    """
+    return list(choose(model, ignored).checked(model).variational)
+
+
+def _converted(
+    model: nn.Module, choice: Choice, positions: Mapping[str, str], settings: PosteriorSettings
+) -> nn.Module:
+    """A copy of the network with the chosen layers replaced."""
     network = copy.deepcopy(model)
-    positions = _position_axes(structure, chosen) if settings.positions else {}
+    start = {
+        "logvar_init": settings.logvar_init,
+        "logvar_min": settings.logvar_min,
+        "logvar_max": settings.logvar_max,
+        "variance_eps": settings.variance_eps,
+    }
     new: dict[nn.Module, nn.Module] = {}
-    for name in chosen:
+    for name in choice.variational:
         plain = network.get_submodule(name)
-        layer = from_plain(
-            plain,
-            logvar_init=settings.logvar_init,
-            logvar_min=settings.logvar_min,
-            logvar_max=settings.logvar_max,
-            variance_eps=settings.variance_eps,
-        )
+        if isinstance(plain, nn.MultiheadAttention):
+            new[plain] = VariationalMultiheadAttention(plain, **start)
+            continue
+        layer = from_plain(plain, **start)  # type: ignore[arg-type]
         new[plain] = layer
         if name in positions:
             inputs = layer.weight_mean.shape[layer.input_axis]
             index = torch.arange(inputs, device=layer.weight_mean.device)
             new[plain] = GatheredReader(layer, index, inputs)
-    network = with_replaced(network, new)
-    first = next(model.parameters())
-    dtype = torch.float64 if first.dtype == torch.float64 else None
-    twin = Twin(network, structure, _scales(structure, chosen, positions, settings, dtype))
-    return twin.to(first.device).train(model.training)
+    return with_replaced(network, new)
 
 
-def convertible_layers(model: nn.Module, ignored: Ignored = ()) -> list[str]:
-    """The names of the layers that become variational.
-
-    Raises:
-        UnsupportedModelError: there are none, or some of them are tied to other layers.
-    """
-    chosen = [
-        name
-        for name, module in model.named_modules()
-        if type(module) in TWINS and not any(_matches(name, module, rule) for rule in ignored)
-    ]
-    if not chosen:
-        raise UnsupportedModelError(
-            f"got a {type(model).__name__} without a layer to make variational; "
-            f"expected at least one of {', '.join(sorted(k.__name__ for k in TWINS))} "
-            "that is not ignored"
-        )
-    _refuse_half(model, chosen)
-    _refuse_ties(model, chosen)
-    return chosen
-
-
-def _refuse_half(model: nn.Module, chosen: Sequence[str]) -> None:
-    for name in chosen:
-        dtype = next(model.get_submodule(name).parameters()).dtype
-        if dtype == torch.bfloat16:
-            raise UnsupportedModelError(
-                f"{name}: its weights are {dtype}, expected 32-bit floats (or 64, or 16): "
-                "a posterior's small steps are lost in 8 bits; convert the model with .float()"
-            )
-
-
-def _matches(
-    name: str, module: nn.Module, rule: str | nn.Module | type[nn.Module] | Callable[..., bool]
-) -> bool:
-    if isinstance(rule, str):
-        return fnmatchcase(name, rule)
-    if isinstance(rule, type):
-        return isinstance(module, rule)
-    if isinstance(rule, nn.Module):
-        return module is rule or any(child is module for child in rule.modules())
-    return bool(rule(module))
-
-
-def _refuse_ties(model: nn.Module, chosen: Sequence[str]) -> None:
-    """A weight that two modules share would become two weights.
-
-    Raises:
-        UnsupportedModelError: a chosen layer shares a parameter with another module.
-    """
-    owners: dict[int, list[str]] = {}
-    for name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(name)
-    for names in owners.values():
-        if len(names) > 1 and set(names) & set(chosen):
-            raise UnsupportedModelError(
-                f"bayesianize: {' and '.join(names)} share a parameter, expected each variational "
-                "layer to have its own; name them in ignored_layers"
-            )
-
-
-def _position_axes(structure: Structure, chosen: Sequence[str]) -> dict[str, str]:
+def _position_axes(
+    structure: Structure, choice: Choice, off_axis: Mapping[str, str]
+) -> dict[str, str]:
     """Module -> its position axis, for the chosen layers that read positions along axis 1."""
     axes = {
         axis.tensor.rpartition(".")[0]: position_key(axis)
         for axis in structure.positions
-        if axis.axis == 1
+        if axis.axis == 1 and axis.tensor.endswith("weight")
     }
-    return {name: axes[name] for name in chosen if name in axes}
+    return {n: axes[n] for n in choice.variational if n in axes and n not in off_axis}
 
 
-def _scales(
-    structure: Structure,
-    chosen: Sequence[str],
-    positions: dict[str, str],
-    settings: PosteriorSettings,
-    dtype: torch.dtype | None,
-) -> dict[str, GroupScale]:
-    """One scale per group that a chosen layer reads, and per position axis."""
-    scales = {}
+def _without_scale(
+    structure: Structure, network: nn.Module, choice: Choice, off_axis: Mapping[str, str]
+) -> dict[str, str]:
+    """Group -> why it has no scale: all who read it must be able to see one draw."""
+    readers = {reader.weight for reader in variational_readers(network)}
+    found = {}
     for group in structure.groups:
-        readers = {m.tensor.rpartition(".")[0] for m in group.members if m.role == "reads"}
-        if readers & set(chosen):
-            scales[group.name] = settings.make_scale(group.units, dtype=dtype)
-    for axis in structure.positions:
-        if position_key(axis) in positions.values():
-            scales[position_key(axis)] = settings.make_scale(axis.size, dtype=dtype)
-    return scales
+        tensors = read_by(group)
+        if not tensors:
+            found[group.name] = "no layer with parameters reads it"
+        for tensor in tensors:
+            path = tensor.rpartition(".")[0]
+            if tensor not in readers:
+                why = choice.deterministic.get(path, "deterministic")
+                found.setdefault(
+                    group.name, f"read by {path or tensor}, which stays as it is: {why}"
+                )
+            elif path in off_axis:
+                found.setdefault(group.name, off_axis[path])
+    return found

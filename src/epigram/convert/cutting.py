@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from epigram.convert.gathered import GatheredReader
 from epigram.convert.kept import Kept, position_key
+from epigram.convert.readers import holder
 from epigram.layers import VariationalLayer
 from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
@@ -42,8 +43,7 @@ def cut_units_(
     carried = {m.tensor for g in structure.groups for m in g.members if m.role == "carries"}
     cuts, plain = [], []
     for tensor, axes in slice_plan(structure, keep).items():
-        path, _, leaf = tensor.rpartition(".")
-        found = network.get_submodule(path)
+        found, leaf = holder(network, tensor)
         gathered = found if isinstance(found, GatheredReader) else None
         module: nn.Module = found if gathered is None else gathered.layer
         for axis, kept in axes.items():

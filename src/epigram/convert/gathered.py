@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -55,28 +53,3 @@ class GatheredReader(nn.Module):
         name = "in_channels" if self.layer.spatial_dims else "in_features"
         setattr(small, name, self.inputs)
         return small
-
-
-def variational_readers(
-    network: nn.Module,
-) -> Iterator[tuple[str, VariationalLayer, GatheredReader | None]]:
-    """(path in the plain network, layer, what gathers its inputs) of every variational layer."""
-    inside = {id(m.layer) for m in network.modules() if isinstance(m, GatheredReader)}
-    for path, module in network.named_modules():
-        if isinstance(module, GatheredReader):
-            yield path, module.layer, module
-        elif isinstance(module, VariationalLayer) and id(module) not in inside:
-            yield path, module, None
-
-
-def with_replaced(root: nn.Module, new: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """``root`` with modules replaced in place, wherever they occur (``root`` itself too)."""
-    places = [
-        (path, module)
-        for path, module in root.named_modules(remove_duplicate=False)
-        if path and module in new
-    ]
-    for path, module in places:
-        parent, _, leaf = path.rpartition(".")
-        setattr(root.get_submodule(parent), leaf, new[module])
-    return new.get(root, root)

@@ -11,8 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from epigram.convert.gathered import GatheredReader, variational_readers
-from epigram.layers import VariationalLayer
+from epigram.convert.readers import Reader, variational_readers
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -41,15 +40,13 @@ class TensorPosterior:
 def posterior_of(network: nn.Module) -> dict[str, TensorPosterior]:
     """Plain tensor name -> its posterior, for every variational layer of a network."""
     found: dict[str, TensorPosterior] = {}
-    for path, layer, gathered in variational_readers(network):
-        found.update(_layer(path, layer, gathered))
+    for reader in variational_readers(network):
+        found.update(_layer(reader))
     return found
 
 
-def _layer(
-    path: str, layer: VariationalLayer, gathered: GatheredReader | None
-) -> dict[str, TensorPosterior]:
-    prefix = f"{path}." if path else ""
+def _layer(reader: Reader) -> dict[str, TensorPosterior]:
+    layer, gathered = reader.layer, reader.gathered
     first, second = layer.scale_moments()
     variance = layer.weight_logvar.exp()
     mean = layer.weight_mean * first
@@ -58,11 +55,11 @@ def _layer(
     tensors = (mean, first.abs() * likelihood_std(variance), marginal.clamp_min(0.0))
     if gathered is not None:
         tensors = tuple(gathered.spread(t) for t in tensors)  # type: ignore[assignment]
-    found = {f"{prefix}weight": TensorPosterior(*(t.float().cpu().numpy() for t in tensors))}
+    found = {reader.weight: TensorPosterior(*(t.float().cpu().numpy() for t in tensors))}
     if layer.bias_mean is not None and layer.bias_logvar is not None:
         variance = layer.bias_logvar.exp()
         parts = (layer.bias_mean, likelihood_std(variance), variance)
-        found[f"{prefix}bias"] = TensorPosterior(*(t.float().cpu().numpy() for t in parts))
+        found[reader.bias] = TensorPosterior(*(t.float().cpu().numpy() for t in parts))
     return found
 
 

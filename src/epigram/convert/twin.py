@@ -19,11 +19,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from epigram.convert.cutting import Cut, cut_positions_, cut_scale_, cut_units_
-from epigram.convert.gathered import variational_readers, with_replaced
 from epigram.convert.kept import Kept
 from epigram.convert.posterior import TensorPosterior, posterior_of
+from epigram.convert.probe import without_fast_path
+from epigram.convert.readers import plain_counterparts, variational_readers, with_replaced
 from epigram.convert.reading import attach_scales_
-from epigram.layers import VariationalLayer, shared_draws, to_plain, total_kl_nats
+from epigram.layers import VariationalLayer, shared_draws, total_kl_nats
 from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
 from epigram.structure import rebase
@@ -40,16 +41,28 @@ class Twin(nn.Module):
         network: the user's network with its layers replaced.
         structure: what is coupled in the plain network.
         scales: one scale per group and per position axis, by name.
+        deterministic: what stayed as it was, and why.
+        unscaled: groups without a scale, and why.
 
     Attributes:
         structure: of the network as it is now.
         dense_structure: of the network as it was.
+        deterministic: layer, or parameter that ``forward`` uses by itself -> why it has no posterior.
+        unscaled: group -> why it has no scale and stays whole.
     """
 
     def __init__(
-        self, network: nn.Module, structure: Structure, scales: Mapping[str, GroupScale]
+        self,
+        network: nn.Module,
+        structure: Structure,
+        scales: Mapping[str, GroupScale],
+        *,
+        deterministic: Mapping[str, str] | None = None,
+        unscaled: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        self.deterministic = dict(deterministic or {})
+        self.unscaled = dict(unscaled or {})
         self.network = network
         self.names = tuple(scales)
         self.scales = nn.ModuleList(scales.values())
@@ -73,10 +86,11 @@ class Twin(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output; each scale is drawn once per example and shared by its readers."""
         first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
-        if first is None or first.dim() == 0:
-            return self.network(*args, **kwargs)
-        with shared_draws([self.scale(name) for name in self.names], first.shape[0]):
-            return self.network(*args, **kwargs)
+        with without_fast_path():
+            if first is None or first.dim() == 0:
+                return self.network(*args, **kwargs)
+            with shared_draws([self.scale(name) for name in self.names], first.shape[0]):
+                return self.network(*args, **kwargs)
 
     def kl_nats(self) -> Float[Tensor, ""]:
         """KL(q‖p) of all weights, biases and scales, each scale once; a sum in nats."""
@@ -148,13 +162,7 @@ class Twin(nn.Module):
     def plain(self) -> nn.Module:
         """The ordinary network of the posterior mean, scales folded in; the twin is not changed."""
         network = copy.deepcopy(self.network)
-        return with_replaced(
-            network,
-            {
-                gathered or layer: to_plain(layer) if gathered is None else gathered.plain()
-                for _, layer, gathered in variational_readers(network)
-            },
-        )
+        return with_replaced(network, plain_counterparts(network))
 
     def posterior(self) -> dict[str, TensorPosterior]:
         """Mean and spread of every variational tensor, under the plain network's names."""
@@ -163,11 +171,12 @@ class Twin(nn.Module):
     def live_positions(self) -> dict[str, BoolArray]:
         """Tensor name -> which of its inputs (axis 1) are read, where some are not."""
         live = {}
-        for path, _, gathered in variational_readers(self.network):
+        for reader in variational_readers(self.network):
+            gathered = reader.gathered
             if gathered is not None and gathered.index.numel() < gathered.inputs:
                 mask = np.zeros(gathered.inputs, bool)
                 mask[gathered.index.cpu().numpy()] = True
-                live[f"{path}.weight" if path else "weight"] = mask
+                live[reader.weight] = mask
         return live
 
     def position_owners(self, key: str) -> IntArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from epigram.layers.attention import VariationalMultiheadAttention, why_attention_stays
 from epigram.layers.base import VariationalLayer
 from epigram.layers.conv import VariationalConv1d, VariationalConv2d, VariationalConv3d
 from epigram.layers.conv_transpose import (
@@ -9,9 +10,11 @@ from epigram.layers.conv_transpose import (
     VariationalConvTranspose2d,
     VariationalConvTranspose3d,
 )
+from epigram.layers.embedding import VariationalEmbedding
 from epigram.layers.linear import VariationalLinear
 from epigram.layers.prediction import Prediction, predict
 from epigram.layers.scaling import ScaleUse
+from epigram.layers.transposed import VariationalTransposedLinear
 from epigram.layers.twins import (
     TWINS,
     from_plain,
@@ -20,6 +23,7 @@ from epigram.layers.twins import (
     to_plain,
     total_kl_nats,
     variational_layers,
+    why_deterministic,
 )
 from epigram.priors import shared_draws
 
@@ -33,8 +37,11 @@ __all__ = [
     "VariationalConvTranspose1d",
     "VariationalConvTranspose2d",
     "VariationalConvTranspose3d",
+    "VariationalEmbedding",
     "VariationalLayer",
     "VariationalLinear",
+    "VariationalMultiheadAttention",
+    "VariationalTransposedLinear",
     "from_plain",
     "predict",
     "sampling",
@@ -43,4 +50,6 @@ __all__ = [
     "to_plain",
     "total_kl_nats",
     "variational_layers",
+    "why_attention_stays",
+    "why_deterministic",
 ]

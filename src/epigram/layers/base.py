@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from epigram.errors import ConfigError
 from epigram.layers.scaling import ScaleUse, check_uses, product_of_draws, product_of_means
+from epigram.layers.shell import Shell
 from epigram.maths.kl import sum_kl_standard_normal
 from epigram.maths.moments import LinearMap, output_moments, sample_outputs
 from epigram.priors import GroupScale
@@ -79,13 +80,14 @@ class VariationalLayer(nn.Module, ABC):
         self.sampling = False
         self._set_parameters(plain, start)
         self._set_geometry(plain)
+        self._shell = Shell(plain)
         self.scale = scale
         own = () if scale is None else (ScaleUse(scale),)
         self.scale_uses: list[ScaleUse] = [*own, *scale_uses]
         check_uses(where, self.scale_uses, self._inputs())
 
     def _set_parameters(self, plain: nn.Module, logvar: float) -> None:
-        weight, bias = plain.weight, plain.bias
+        weight, bias = plain.weight, getattr(plain, "bias", None)
         assert isinstance(weight, Tensor)
         self.weight_mean = nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
         self.weight_logvar = nn.Parameter(torch.full_like(weight.detach(), logvar))
@@ -206,6 +208,15 @@ class VariationalLayer(nn.Module, ABC):
     def weight_kl_nats(self) -> Float[Tensor, ""]:
         """KL of weights and bias given z, nats."""
         return sum_kl_standard_normal(*self.posterior())
+
+    @torch.no_grad()
+    def plain(self) -> nn.Module:
+        """The plain layer of the posterior mean, scales folded in; of the class it was made from."""
+        tensors = {"weight": nn.Parameter(self.weight.clone(), self.weight_mean.requires_grad)}
+        if self.bias_mean is not None:
+            tensors["bias"] = nn.Parameter(self.bias_mean.clone(), self.bias_mean.requires_grad)
+        fields = {name: value for name, value in self.plain_fields().items() if name != "bias"}
+        return self._shell.filled(tensors, attributes=fields).train(self.training)
 
     @torch.no_grad()
     def clamp_(self) -> None:

@@ -82,6 +82,14 @@ class VariationalLinear(VariationalLayer):
         """Sampled outputs in ``train()``, the posterior mean's in ``eval()``."""
         return self._forward(x, F.linear)
 
+    def rows(self, x: Float[Tensor, "*batch in"], first: int, last: int) -> Float[Tensor, "..."]:
+        """What the outputs ``first`` to ``last`` - 1 alone make of ``x``."""
+
+        def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return F.linear(x, weight[first:last], None if bias is None else bias[first:last])
+
+        return self._forward(x, apply)
+
     def plain_fields(self) -> dict[str, Any]:
         """What ``nn.Linear`` is called with."""
         return {

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import UninitializedParameter
 
 from epigram.errors import UnsupportedModelError
@@ -19,10 +19,16 @@ from epigram.layers.conv_transpose import (
     VariationalConvTranspose2d,
     VariationalConvTranspose3d,
 )
+from epigram.layers.embedding import VariationalEmbedding
 from epigram.layers.linear import VariationalLinear
 from epigram.layers.scaling import ScaleUse
+from epigram.layers.transposed import VariationalTransposedLinear, is_hugging_face_conv1d
 from epigram.maths.kl import sum_kl_standard_normal
 from epigram.priors import GroupScale
+
+_COMPUTES = ("forward", "_conv_forward", "__call__", "_call_impl", "__getattr__")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 TWINS: dict[type[nn.Module], type[VariationalLayer]] = {
     twin.plain_class: twin
@@ -34,6 +40,7 @@ TWINS: dict[type[nn.Module], type[VariationalLayer]] = {
         VariationalConvTranspose1d,
         VariationalConvTranspose2d,
         VariationalConvTranspose3d,
+        VariationalEmbedding,
     )
 }
 """The plain class -> its variational counterpart."""
@@ -51,7 +58,7 @@ def from_plain(
     """The variational counterpart of a plain layer; the means are copies of its weights.
 
     Args:
-        module: a layer whose class is exactly one of ``TWINS``.
+        module: a layer for which ``why_deterministic`` has no reason.
         scale_uses: the scales that act on its inputs.
         logvar_init: initial log-variance of weights and bias.
         logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
@@ -68,14 +75,13 @@ def from_plain(
         >>> type(layer).__name__, type(to_plain(layer)).__name__
         ('VariationalLinear', 'Linear')
     """
-    kind = type(module)
-    twin = TWINS.get(kind)
-    if twin is None:
+    reason, twin = why_deterministic(module), twin_class(module)
+    if reason is not None or twin is None:
+        kind = type(module)
         raise UnsupportedModelError(
-            f"from_plain: got {kind.__module__}.{kind.__qualname__}, expected exactly one of "
+            f"from_plain: got {kind.__module__}.{kind.__qualname__}: {reason}; expected one of "
             f"{', '.join(sorted(k.__name__ for k in TWINS))}; leave it plain or write its twin"
         )
-    _check_weights(module)
     layer = twin.__new__(twin)
     VariationalLayer.__init__(
         layer,
@@ -101,18 +107,58 @@ def to_plain(layer: VariationalLayer) -> nn.Module:
     Args:
         layer: the variational layer; it is not changed.
     """
-    plain = layer.plain_class(
-        **layer.plain_fields(), device=layer.weight_mean.device, dtype=layer.weight_mean.dtype
-    )
-    with torch.no_grad():
-        assert isinstance(plain.weight, Tensor)
-        plain.weight.copy_(layer.weight)
-        plain.weight.requires_grad_(layer.weight_mean.requires_grad)
-        if layer.bias_mean is not None:
-            assert isinstance(plain.bias, Tensor)
-            plain.bias.copy_(layer.bias_mean)
-            plain.bias.requires_grad_(layer.bias_mean.requires_grad)
-    return plain.train(layer.training)
+    return layer.plain()
+
+
+def twin_class(module: nn.Module) -> type[VariationalLayer] | None:
+    """The counterpart's class: of the layer's own class, or of the one it inherits ``forward`` from."""
+    if is_hugging_face_conv1d(module):
+        return VariationalTransposedLinear
+    line = type(module).__mro__
+    base = next((kind for kind in line if kind in TWINS), None)
+    if base is None:
+        return None
+    own = line[: line.index(base)]
+    return None if any(name in vars(kind) for kind in own for name in _COMPUTES) else TWINS[base]
+
+
+def why_deterministic(module: nn.Module) -> str | None:
+    """Why a single layer cannot have a variational counterpart; None = it can.
+
+    The rules are those of ``docs/twins.md``; what depends on the network around the layer (ties,
+    exclusions, frozen parameters) is up to ``convert``.
+    """
+    if isinstance(module, _NORMALISATIONS) or type(module).__name__.endswith("Norm"):
+        return "normalisation: its few parameters stay as they are"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return "recurrent: its weights are used at every step of a sequence"
+    own = dict(module.named_parameters(recurse=False))
+    if twin_class(module) is None:
+        inherits = next((kind for kind in type(module).__mro__ if kind in TWINS), None)
+        if inherits is not None:
+            return f"a {inherits.__name__} with a forward of its own"
+        return "no variational counterpart"
+    if hasattr(module, "parametrizations") or "weight" not in own:
+        return "its weight is computed in forward (weight or spectral normalisation, a mask)"
+    if isinstance(own["weight"], UninitializedParameter):
+        return "its weight has no shape yet; run the model once before converting"
+    hooks = (name for name in _HOOKS if vars(module)[name])
+    if (found := next(hooks, None)) is not None:
+        return f"it has {found.strip('_').replace('_', ' ')}, which a counterpart would not call"
+    if isinstance(module, nn.Embedding):
+        return _why_not_embedding(module)
+    return None
+
+
+def _why_not_embedding(module: nn.Embedding) -> str | None:
+    odd = {
+        "padding_idx": module.padding_idx is not None,
+        "max_norm": module.max_norm is not None,
+        "scale_grad_by_freq": module.scale_grad_by_freq,
+        "sparse": module.sparse,
+    }
+    named = next((name for name, is_set in odd.items() if is_set), None)
+    return None if named is None else f"an embedding with {named}: rows are treated differently"
 
 
 def variational_layers(module: nn.Module) -> list[VariationalLayer]:
@@ -169,17 +215,3 @@ def sampling(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, value in zip(layers, before, strict=True):
             layer.sampling = value
-
-
-def _check_weights(module: nn.Module) -> None:
-    where = f"from_plain: {type(module).__name__}"
-    own = dict(module.named_parameters(recurse=False))
-    if hasattr(module, "parametrizations") or "weight" not in own:
-        raise UnsupportedModelError(
-            f"{where}: its weight is computed from other tensors (weight or spectral "
-            "normalisation?), expected a plain parameter; remove the parametrisation first"
-        )
-    if isinstance(own["weight"], UninitializedParameter):
-        raise UnsupportedModelError(
-            f"{where}: its weight has no shape yet; run the model once before converting"
-        )

@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 
 from epigram.config import (
     ABSENT,
+    bookkeeping,
     differences,
     dotted_keys,
     from_dict,
     help_of,
     identity,
     read_file,
+    split_bookkeeping,
     to_dict,
     with_overrides,
 )
@@ -207,6 +209,34 @@ def test_identity_is_the_hash_of_the_documented_canonical_form() -> None:
 def test_identity_tells_settings_apart_exactly_when_they_differ(a: Stage, b: Stage) -> None:
     assert (identity(to_dict(a)) == identity(to_dict(b))) == (a == b)
     assert bool(differences(to_dict(a), to_dict(b))) == (a != b)
+
+
+@dataclass(frozen=True)
+class Logged:
+    epochs: int = 3
+    log_every: int | None = bookkeeping(10)
+
+
+@dataclass(frozen=True)
+class Logging:
+    seed: int = 0
+    verbose: bool = bookkeeping(True)
+    plain: Logged = Logged()
+    finetune: Logged | None = None
+    stage: Stage = Stage()
+
+
+def test_bookkeeping_is_split_off_section_by_section() -> None:
+    settings = Logging(finetune=Logged(log_every=None))
+    computed, kept = split_bookkeeping(settings)
+    assert kept == {"verbose": True, "plain": {"log_every": 10}, "finetune": {"log_every": None}}
+    assert computed == {
+        "seed": 0, "plain": {"epochs": 3}, "finetune": {"epochs": 3}, "stage": to_dict(Stage()),
+    }  # fmt: skip
+    assert split_bookkeeping(Logging())[0]["finetune"] is None
+    assert from_dict(Logging, computed) == Logging(finetune=Logged())
+    with pytest.raises(ConfigError, match="expected an instance of a dataclass"):
+        split_bookkeeping(Logging)
 
 
 def test_differences_have_dotted_keys_and_mark_what_one_side_lacks() -> None:

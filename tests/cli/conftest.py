@@ -58,6 +58,7 @@ class Recipe:
     augment: Any = None
     settings: CompressSettings = CompressSettings()
     floor: str = ""
+    sources: tuple[str, ...] = ()
 
 
 def _tiny_data() -> Splits:

@@ -86,7 +86,7 @@ def splits(data: Any) -> Splits:
     ]
     if len(sets) > 2:
         return Splits(*sets)
-    share = len(sets[0]) // _SHARE
+    share = max(1, len(sets[0]) // _SHARE)
     fit, control, validation = split_fixed(sets[0], control=share, validation=share)
     return Splits(fit, control, validation, sets[1] if len(sets) == 2 else None)
 
@@ -141,4 +141,5 @@ def recipe(model: str, data: str, *, weights: str | None) -> Recipe:
         build=build,
         load_data=lambda: splits(load()),
         settings=settings,
+        sources=tuple(dict.fromkeys(name.partition(":")[0] for name in (model, data))),
     )

@@ -7,6 +7,7 @@ which settings there are; they stand beside the code they govern.
 
 from __future__ import annotations
 
+from epigram.config.bookkeeping import bookkeeping, split_bookkeeping
 from epigram.config.describe import (
     dotted_keys,
     help_of,
@@ -24,6 +25,8 @@ __all__ = [
     "from_dict",
     "with_overrides",
     "read_file",
+    "bookkeeping",
+    "split_bookkeeping",
     "identity",
     "differences",
     "ABSENT",

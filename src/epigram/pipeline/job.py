@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from epigram import config
 from epigram.data import Splits, TensorSet, check_fits
 from epigram.errors import InterruptedRunError
 from epigram.evaluate import Evaluation, evaluate
+from epigram.pipeline.identity import describe_recipe
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
+from epigram.pipeline.source import code
 from epigram.records import Floor
 from epigram.train import FitResult, Learner, Progress, TrainSettings, fit
 
@@ -130,26 +131,19 @@ class Job:
 
 
 def job_config(recipe: Recipe, settings: CompressSettings, **more: Any) -> dict[str, Any]:
-    """The complete configuration that makes a run's identity."""
+    """The complete configuration that makes a run's identity; bookkeeping is no part of it.
+
+    Raises:
+        ConfigError: something the recipe carries looks different in every process.
+    """
     return {
         "recipe": recipe.name,
-        "settings": config.to_dict(settings),
-        "preprocess": repr(recipe.preprocess),
-        "augment": repr(recipe.augment),
-        "loss_fn": getattr(recipe.loss_fn, "__qualname__", type(recipe.loss_fn).__qualname__),
-        "metrics": sorted(recipe.metrics),
+        "settings": config.split_bookkeeping(settings)[0],
+        **describe_recipe(recipe),
         "epigram_version": epigram.__version__,
+        "code": code(),
         **more,
     }
-
-
-def fingerprint(model: nn.Module) -> str:
-    """16 hexadecimal digits of a network's names, shapes and values."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def environment() -> Mapping[str, str | int]:

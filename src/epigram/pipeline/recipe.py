@@ -29,6 +29,7 @@ class Recipe:
         floor: the floor where the caller names none; "" = there is none.
         loss_fn: (outputs, targets) -> mean NLL per example.
         metrics: metrics of the caller's own that a floor may name.
+        sources: names of imported modules whose whole source belongs to the run's identity.
     """
 
     name: str
@@ -41,3 +42,4 @@ class Recipe:
     floor: str = ""
     loss_fn: LossFn = F.cross_entropy
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from epigram.config import split_bookkeeping
 from epigram.convert import Twin, convertible_layers, masked_plain
 from epigram.errors import FloorError
 from epigram.pipeline.files import choose_file, write_file
-from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, fingerprint, job_config
+from epigram.pipeline.identity import describe_network, fingerprint
+from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, job_config
 from epigram.pipeline.pictures import write_calibration, write_report_data
 from epigram.pipeline.posterior import POSTERIOR, save_posterior
 from epigram.pipeline.recipe import Recipe
@@ -188,10 +190,10 @@ def _claimed(
     stop: Callable[[], bool] | None = deadline(max_minutes)
     job = Job(recipe, settings, folder, floor, progress, stop)
     job.check_floor()
-    config = job_config(
+    described = job_config(
         recipe,
         settings,
-        network=fingerprint(job.build()),
+        network=describe_network(job.build()),
         plain_from=None if plain_from is None else fingerprint(network_in(plain_from, job)),
         data={name: part["sha256"] for name, part in job.splits.describe().items()},
         floor=None if floor is None else str(floor),
@@ -199,7 +201,12 @@ def _claimed(
     numpy_state = np.random.get_state()  # noqa: NPY002  (kept, not used)
     try:
         with (
-            RunFolder(folder, config, environment=environment()) as run,
+            RunFolder(
+                folder,
+                described,
+                bookkeeping=split_bookkeeping(settings)[1],
+                environment=environment(),
+            ) as run,
             torch.random.fork_rng(),
         ):
             torch.manual_seed(settings.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,23 +17,28 @@ from epigram.errors import ConfigError, RunFolderError, StorageError
 
 _LOCK = ".lock"
 _CONFIG = "config.json"
+_RESULT = "result.json"
+_SOURCE = re.compile(r"(?P<name>.+)#[0-9a-f]{16}")
 
 
 @final
 class RunFolder:
     """Claims a folder for a configuration while the block lasts.
 
-    A new (or empty) folder gets ``config.json``: the configuration, its identity and the environment
-    it was started in. A folder of the same configuration is gone on with. The lock goes with the
-    process, however it ends.
+    A new (or empty) folder gets ``config.json``: the configuration, its identity, the bookkeeping and
+    the environment it was started with. A folder of the same configuration is gone on with. The lock
+    goes with the process, however it ends.
 
     Args:
         path: the folder.
-        config: the complete configuration as plain data; it makes the identity.
+        config: the complete configuration as plain data; it makes the identity. Its ``code`` stands
+            for epigram's own sources.
+        bookkeeping: settings that change nothing that is computed, for the record; not compared.
         environment: versions and machine, for the record; not compared.
 
     Raises (on entering):
-        RunFolderError: it holds another configuration (the message lists the settings that differ),
+        RunFolderError: it holds another configuration (the message lists the settings that differ,
+            or says that epigram's code has changed),
             something that is no run, or another process is training in it.
         StorageError: it cannot be created or written.
 
@@ -49,11 +55,13 @@ class RunFolder:
         path: str | Path,
         config: Mapping[str, Any],
         *,
+        bookkeeping: Mapping[str, Any] | None = None,
         environment: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.config = dict(config)
         self.identity = identity(config)
+        self.bookkeeping = dict(bookkeeping or {})
         self.environment = dict(environment or {})
         self._lock: IO[bytes] | None = None
 
@@ -133,17 +141,31 @@ class RunFolder:
         if not path.exists():
             atomic.write_json(
                 path,
-                {"identity": self.identity, "config": self.config, "environment": self.environment},
+                {
+                    "identity": self.identity,
+                    "config": self.config,
+                    "bookkeeping": self.bookkeeping,
+                    "environment": self.environment,
+                },
             )
             return
         stored = read_config(self.path)
-        if stored["identity"] == self.identity:
-            return
-        listed = "; ".join(
-            f"{key}: {there!r} there, {here!r} now"
-            for key, (there, here) in differences(stored["config"], self.config).items()
-        )
-        raise RunFolderError(
+        if stored["identity"] != self.identity:
+            raise self._refusal(differences(stored["config"], self.config))
+
+    def _refusal(self, differ: Mapping[str, tuple[Any, Any]]) -> RunFolderError:
+        """Why this folder cannot be gone on with: the code first, since everything follows from it."""
+        if "code" in differ:
+            why = "a run goes on to the bit only with the code it was begun with"
+            if (self.path / _RESULT).exists():
+                why = (
+                    "its result was made by other code; report, compare and evaluate still read it"
+                )
+            return RunFolderError(
+                f"{self.path}: epigram's code has changed since; start in another folder ({why})"
+            )
+        listed = "; ".join(_told(key, there, here) for key, (there, here) in differ.items())
+        return RunFolderError(
             f"{self.path} belongs to a run with other settings ({listed}). Choose another folder, "
             "or the settings it was started with"
         )
@@ -154,8 +176,16 @@ class RunFolder:
             self._lock = None
 
 
+def _told(key: str, there: Any, here: Any) -> str:
+    """One difference in words; of ``name#digest`` only the name means something to a person."""
+    then, now = (_SOURCE.fullmatch(str(value)) for value in (there, here))
+    if then and now and then["name"] == now["name"]:
+        return f"{key}: {now['name']} has changed (its source, or values that it carries)"
+    return f"{key}: {there!r} there, {here!r} now"
+
+
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """What ``config.json`` says: ``identity``, ``config``, ``environment``.
+    """What ``config.json`` says: ``identity``, ``config``, ``bookkeeping``, ``environment``.
 
     Raises:
         RunFolderError: there is none, or it is not one of ours.
@@ -169,4 +199,4 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         if isinstance(error, ConfigError):
             raise
         raise RunFolderError(f"{folder}: not a run's folder: {path.name}: {error}") from error
-    return {"environment": {}, **stored}
+    return {"bookkeeping": {}, "environment": {}, **stored}

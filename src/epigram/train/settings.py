@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
 
+from epigram.config import bookkeeping
 from epigram.errors import ConfigError
 from epigram.objective import WarmupShape
-
-
-def _bookkeeping(default: Any) -> Any:
-    """A field that changes what is written and when, never what is computed."""
-    return field(default=default, metadata={"bookkeeping": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +77,10 @@ class TrainSettings:
     kl_warmup_shape: WarmupShape = "linear"
     amp: Literal["none", "bf16"] = "none"
     control_every_epochs: int = 1
-    checkpoint_every_epochs: int = _bookkeeping(1)
-    checkpoint_every_seconds: float | None = _bookkeeping(60.0)
-    guard_every_steps: int = _bookkeeping(50)
-    tensorboard: bool = _bookkeeping(True)
+    checkpoint_every_epochs: int = bookkeeping(1)
+    checkpoint_every_seconds: float | None = bookkeeping(60.0)
+    guard_every_steps: int = bookkeeping(50)
+    tensorboard: bool = bookkeeping(True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))

@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from epigram.errors import ConfigError
 from epigram.pipeline import Recipe
-from epigram.recipes import lenet
+from epigram.recipes import cifar, lenet
 
 _RECIPES: dict[str, Callable[[], Recipe]] = {
     "lenet-300-100/mnist": lenet.lenet_300_100,
     "lenet-300-100-conv/mnist": lenet.lenet_300_100_conv,
     "lenet-5/mnist": lenet.lenet_5,
     "lenet-5-horseshoe/mnist": lenet.lenet_5_horseshoe,
+    **cifar.recipes(),
 }
 
 

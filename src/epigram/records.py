@@ -17,7 +17,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 SlicePlan: TypeAlias = Mapping[str, Mapping[int, IntArray]]
 """Tensor name -> axis -> the indices of that axis that stay, ascending."""
 
-Role: TypeAlias = Literal["produces", "reads", "carries"]
+Role: TypeAlias = Literal["produces", "reads", "carries", "consumed"]
 
 
 # --- structure: which units fall together -----------------------------------------------------
@@ -30,7 +30,9 @@ class Member:
     ``index[u]`` are the indices of that axis that belong to unit ``u`` (shape ``[units, k]``; k > 1
     where a flattened map gives a channel several columns). ``produces``: rows that compute the unit
     (and their biases). ``reads``: columns that read it, where a scale acts. ``carries``: per-channel
-    tensors it passes through (normalisation, depthwise filters).
+    tensors it passes through (normalisation, depthwise filters). ``consumed``: rows (among those that
+    produce) whose zeroing takes the unit out of a product of two activations that sums over it, where
+    no layer reads it (places of queries and keys); there a scale can act.
     """
 
     tensor: str
@@ -74,12 +76,36 @@ class LeftWhole:
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """A whole number that a module keeps beside its tensors (``num_heads``) and that follows groups.
+
+    Its value is ``base`` plus, for each ``(group, count)`` of ``per_unit``, so many for every unit of
+    the group that is left.
+    """
+
+    module: str
+    name: str
+    base: int
+    per_unit: tuple[tuple[str, int], ...]
+
+    @property
+    def path(self) -> str:
+        """The qualified name, ``encoder.0.attention.num_heads``."""
+        return f"{self.module}.{self.name}" if self.module else self.name
+
+    def value(self, units: Mapping[str, int]) -> int:
+        """What it has to be where ``units`` of each group are left."""
+        return self.base + sum(count * units[group] for group, count in self.per_unit)
+
+
+@dataclass(frozen=True)
 class Structure:
     """What ``structure.analyse`` finds in a network."""
 
     groups: tuple[Group, ...]
     positions: tuple[PositionAxis, ...] = ()
     left_whole: tuple[LeftWhole, ...] = ()
+    attributes: tuple[Attribute, ...] = field(default=(), kw_only=True)
 
     def group(self, name: str) -> Group:
         """The group called ``name``.

@@ -42,7 +42,7 @@ MIXING: list[tuple[str, Callable[[Tensor], Tensor]]] = [
     ("group_norm", lambda t: F.group_norm(t, 2)),
     ("linalg_vector_norm", lambda t: F.normalize(t, dim=1)),
     ("mean", lambda t: t - t.mean(1, keepdim=True)),
-    ("matmul", lambda t: t @ t.transpose(-1, -2) @ t),
+    ("matmul", lambda t: (t.flatten(2) @ t.flatten(2).mT @ t.flatten(2)).view_as(t)),
     ("einsum", lambda t: torch.einsum("bchw,bdhw->bchw", t, t)),
     ("fft_fft", lambda t: torch.fft.fft(t, dim=1).real),
     ("pad", lambda t: F.pad(t, (0, 0, 0, 0, 0, 1))[:, :4]),
@@ -55,6 +55,8 @@ MIXING: list[tuple[str, Callable[[Tensor], Tensor]]] = [
 KEEPING_APART: dict[str, Callable[[Tensor], Tensor]] = {
     "softmax over positions": lambda t: t.softmax(-1),
     "layer_norm over positions": lambda t: F.layer_norm(t, t.shape[2:]),
+    "products of every channel with itself": lambda t: t @ t.transpose(-1, -2) @ t,
+    "einsum channel by channel": lambda t: torch.einsum("bchw,bcvw->bchv", t, t),
     "norm over positions": lambda t: t / t.norm(dim=(2, 3), keepdim=True),
     "gates": lambda t: t * torch.sigmoid(t.mean((2, 3), keepdim=True)),
     "glu of itself twice": lambda t: F.glu(torch.cat([t, t], 1), 1),
@@ -105,21 +107,35 @@ def test_a_literal_size_in_a_view_leaves_its_group_whole() -> None:
 
 
 class Halves(nn.Module):
-    """Both halves of a layer's channels, split where the code or the tensor says."""
+    """Both halves of a layer's channels, split where a number, an attribute or the tensor says."""
 
-    def __init__(self, middle: int | None) -> None:
+    def __init__(self, says: str) -> None:
         super().__init__()
-        self.a, self.middle = nn.Conv2d(3, 8, 1), middle
+        self.a, self.says, self.middle = nn.Conv2d(3, 8, 1), says, 4
         self.b, self.c = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
-        middle = self.middle or x.shape[1] // 2
+        middle = x.shape[1] // 2 if self.says == "tensor" else 4
+        middle = self.middle if self.says == "attribute" else middle
         return self.b(x[:, :middle]) + self.c(x[:, middle:])
 
 
+def test_a_number_that_a_module_keeps_follows() -> None:
+    model = Halves("attribute")
+    structure = analyse(model, IMAGES)
+    assert [g.units for g in structure.groups] == [4, 4] and not structure.left_whole
+    keep = {"a": np.array([True, False, True, False]), "a:2": np.arange(4) < 3}
+    small = remove_units(model, slice_plan(structure, keep))
+    assert (small.middle, small.a.out_channels, model.middle) == (2, 5, 4)
+    verify_removal(small, mask_units(model, structure, keep), IMAGES)
+    keep_less = {"a": np.array([True, False])}
+    again = remove_units(small, slice_plan(rebase(structure, keep), keep_less))
+    assert (again.middle, again.a.out_channels) == (1, 4)
+
+
 def test_a_literal_slice_lets_only_the_open_end_shrink() -> None:
-    structure = analyse(Halves(4), IMAGES)
+    structure = analyse(Halves("literal"), IMAGES)
     assert [(e.where, e.operation) for e in structure.left_whole] == [("a", "slice")]
     (rest,) = structure.groups
     (producer,) = [m for m in rest.members if m.tensor == "a.weight"]
@@ -127,7 +143,7 @@ def test_a_literal_slice_lets_only_the_open_end_shrink() -> None:
 
 
 def test_halves_that_would_have_to_shrink_alike_stay_whole() -> None:
-    structure = analyse(Halves(None), IMAGES)
+    structure = analyse(Halves("tensor"), IMAGES)
     assert structure.groups == ()
     assert [entry.operation for entry in structure.left_whole] == ["slice", "slice"]
 

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weight:
-    """A parameter or buffer of the model, not yet used: its name and shape."""
+    """A parameter or buffer of the model, not yet used: its name and shape.
+
+    ``start``: it is a part (packed queries, keys and values) that begins at this row of the whole.
+    """
 
     name: str
     shape: tuple[int, ...]
+    start: int | None = None
 
 
 Value: TypeAlias = "Tensor | Weight | list[Any] | None"
@@ -37,6 +41,7 @@ class Engine(Protocol):
     """What a rule may ask of the propagation that runs it."""
 
     space: LabelSpace
+    by_places: bool
 
     def value(self, node: Node) -> Value: ...
     def stream(self, node: Node) -> Tensor | None: ...
@@ -51,6 +56,7 @@ class Engine(Protocol):
         *,
         single: bool = False,
     ) -> None: ...
+    def note_consumed(self, labels: Tensor) -> None: ...
 
 
 class Call:
@@ -90,6 +96,11 @@ class Call:
             return None
         value = self.engine.value(node)
         return value if isinstance(value, Weight) else None
+
+    def argument(self, name: str) -> Tensor | None:
+        """The labels of the tensor given for an argument, if there is one."""
+        node = self.arguments.get(name)
+        return self.engine.stream(node) if isinstance(node, torch.fx.Node) else None
 
     def streams(self) -> list[Tensor]:
         """The labels of all tensor arguments, in order."""
@@ -155,8 +166,13 @@ def operation_name(node: Node) -> str:
 
 def module_of(node: Node) -> str:
     """The qualified name of the innermost module a node was traced in; "" for the model itself."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]) if stack else ""
+    modules = modules_of(node)
+    return modules[-1] if modules else ""
+
+
+def modules_of(node: Node) -> list[str]:
+    """The qualified names of all modules a node was traced in, the model itself ("") first."""
+    return [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
 
 
 def opaque_like(value: Any) -> Tensor | None:

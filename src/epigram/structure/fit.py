@@ -11,13 +11,18 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from epigram.errors import ConfigError
+from epigram.structure.attention import fit_attention_
 from epigram.structure.trace import first_names, named_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def resize_to_shapes_(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def resize_to_shapes_(
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    attributes: Mapping[str, int] | None = None,
+) -> None:
     """Give a model's tensors these shapes, filled with zeros where the shape changes, in place.
 
     Used before a smaller network's values are loaded into the original class.
@@ -25,6 +30,7 @@ def resize_to_shapes_(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -
     Args:
         model: A fresh instance of the original class.
         shapes: Tensor name (as in ``state_dict``) -> shape; absent tensors stay as they are.
+        attributes: Numbers that modules keep beside their tensors, as in a plan's ``attributes``.
 
     Raises:
         ConfigError: an unknown tensor, a shape that is larger than the original or has another
@@ -53,6 +59,25 @@ def resize_to_shapes_(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -
             tensor.grad = None
             changed.append(tensor)
     fit_modules_(model, changed)
+    set_attributes_(model, attributes or {})
+
+
+def set_attributes_(model: nn.Module, attributes: Mapping[str, int]) -> None:
+    """Give modules these whole numbers (``"encoder.0.attention.num_heads": 3``), in place.
+
+    Raises:
+        ConfigError: a module or its attribute is not there.
+    """
+    modules = dict(model.named_modules())
+    for path in attributes:
+        module, _, name = path.rpartition(".")
+        if module not in modules or type(vars(modules[module]).get(name)) is not int:
+            raise ConfigError(
+                f"attribute {path!r}: {type(model).__name__} has no whole number of that name"
+            )
+    for path, value in attributes.items():
+        module, _, name = path.rpartition(".")
+        setattr(modules[module], name, int(value))
 
 
 def fit_modules_(model: nn.Module, changed: list[Tensor]) -> None:
@@ -70,7 +95,9 @@ def fit_modules_(model: nn.Module, changed: list[Tensor]) -> None:
 
 def _fit(module: nn.Module, name: str) -> None:
     weight = getattr(module, "weight", None)
-    if isinstance(module, _NormBase):
+    if isinstance(module, nn.MultiheadAttention):
+        fit_attention_(module, name)
+    elif isinstance(module, _NormBase):
         _fit_batch_norm(module, name)
     elif not isinstance(weight, torch.Tensor):
         return
@@ -87,7 +114,7 @@ def _fit(module: nn.Module, name: str) -> None:
         module.num_channels = weight.shape[0]
         module.num_groups = weight.shape[0] if per_channel else module.num_groups
         _agree(name, module.bias, module.num_channels)
-    elif isinstance(module, nn.LayerNorm):
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
         module.normalized_shape = tuple(weight.shape)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = weight.shape[0]

@@ -14,7 +14,7 @@ from epigram.structure.labels import INPUT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from epigram.records import IntArray
+    from epigram.records import BoolArray, IntArray
     from epigram.structure.labels import Cause
     from epigram.structure.propagate import Propagation, Use
 
@@ -39,6 +39,17 @@ def describe(propagation: Propagation, shapes: Mapping[str, tuple[int, ...]]) ->
     return SizedStructure(tuple(groups), tuple(_positions(axes, groups)), tuple(left), shapes)
 
 
+def owners(structure: Structure, propagation: Propagation) -> dict[int, str]:
+    """Class of labels -> the group whose unit it is."""
+    uses = {(use.tensor, use.axis, use.role): use for use in propagation.uses}
+    found: dict[int, str] = {}
+    for group in structure.groups:
+        member = next(member for member in group.members if member.role == "produces")
+        roots = propagation.space.roots(uses[member.tensor, member.axis, member.role].labels)
+        found.update(dict.fromkeys(roots[member.index[:, 0]].tolist(), group.name))
+    return found
+
+
 class _Axis:
     """One use of a tensor axis with the class of each index (``free``: those that may go)."""
 
@@ -56,6 +67,13 @@ class _Axis:
         starts, count = self.starts[at], int(self.counts[at[0]])
         index: IntArray = self.order[starts[:, None] + np.arange(count)].astype(np.int64)
         return index
+
+    def consumed(self, labels: list[int]) -> BoolArray | None:
+        """Which indices a product consumes, if those of these classes are, equally many of each."""
+        if self.use.consumed is None:
+            return None
+        counts = {int((self.use.consumed & (self.roots == label)).sum()) for label in labels}
+        return self.use.consumed if len(counts) == 1 and counts != {0} else None
 
 
 def _groups(axes: list[_Axis]) -> tuple[list[Group], list[LeftWhole]]:
@@ -75,7 +93,8 @@ def _groups(axes: list[_Axis]) -> tuple[list[Group], list[LeftWhole]]:
             continue
         first = next(p for p, _ in signature if axes[p].use.role == "produces")
         name = module_name(axes[first].use.tensor)
-        if "reads" not in roles:
+        consumed = any(axes[p].consumed(labels) is not None for p, _ in signature)
+        if "reads" not in roles and not consumed:
             reason = "no layer reads its units, so nothing says whether they matter"
             left.append(LeftWhole(name, axes[first].use.operation, reason))
             continue
@@ -93,16 +112,16 @@ def _group(
 ) -> Group:
     classes = np.array(sorted(labels), dtype=np.int64)
     classes = classes[np.argsort(axes[by].index(classes)[:, 0], kind="stable")]
-    members = tuple(
-        Member(
-            axes[position].use.tensor,
-            axes[position].use.axis,
-            axes[position].use.role,
-            axes[position].index(classes),
-        )
-        for position, _ in signature
-    )
-    return Group(name, len(classes), members)
+    members = []
+    for position, _ in signature:
+        axis = axes[position]
+        tensor, along, index = axis.use.tensor, axis.use.axis, axis.index(classes)
+        members.append(Member(tensor, along, axis.use.role, index))
+        consumed = axis.consumed(labels)
+        if consumed is not None:
+            shape = (len(classes), -1)
+            members.append(Member(tensor, along, "consumed", index[consumed[index]].reshape(shape)))
+    return Group(name, len(classes), tuple(members))
 
 
 def _distinct(groups: list[Group]) -> list[Group]:

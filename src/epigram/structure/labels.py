@@ -83,7 +83,7 @@ class LabelSpace:
     def tie(self, labels: Tensor, dims: Iterable[int], cause: Cause) -> None:
         """Merge all labels along ``dims``: these positions go or stay together."""
         for dim in dims:
-            if labels.shape[dim] > 1:
+            if labels.shape[dim] > 1 and labels.stride(dim):
                 self.unite(labels, labels.narrow(dim, 0, 1).expand_as(labels), cause)
 
     def collapse(self, labels: Tensor, keep: int, cause: Cause) -> Tensor:
@@ -102,6 +102,21 @@ class LabelSpace:
         (compact,) = _without_repeats(labels)
         roots = self.find(compact.numpy())
         return [d for d in candidates if bool((roots != roots.take([0], axis=d)).any())]
+
+    def all_differ(self, labels: Tensor, dim: int) -> bool:
+        """Are the classes along one dimension (at the start of the others) all different?"""
+        for other in reversed(range(labels.dim())):
+            if other != dim:
+                labels = labels.select(other, 0)
+        return len(np.unique(self.roots(labels))) == labels.numel()
+
+    def compact(self, labels: Tensor) -> Tensor:
+        """The same classes, without memory for the dimensions along which they repeat."""
+        varying = self.varying(labels)
+        for dim in range(labels.dim()):
+            if dim not in varying and labels.shape[dim] > 1 and labels.stride(dim):
+                labels = labels.narrow(dim, 0, 1).expand(labels.shape)
+        return labels
 
     def pin(self, labels: Tensor, cause: Cause) -> None:
         """Write down that these labels must stay."""
@@ -124,15 +139,16 @@ class LabelSpace:
             self._pins.append((labels, cause))
 
     def _merge(self, a: IntArray, b: IntArray) -> None:
-        pairs = np.unique(np.stack([a, b], axis=1), axis=0)
+        count = len(self._parent)
         while True:
-            first, second = self.find(pairs[:, 0]), self.find(pairs[:, 1])
-            differs = first != second
+            a, b = self.find(a), self.find(b)
+            differs = a != b
             if not differs.any():
                 return
-            pairs = pairs[differs]
-            low, high = np.minimum(first, second)[differs], np.maximum(first, second)[differs]
-            self._parent[high] = low
+            low, high = np.minimum(a, b)[differs], np.maximum(a, b)[differs]
+            pairs = np.unique(high * count + low)
+            a, b = pairs // count, pairs % count
+            self._parent[a] = b
 
 
 _SPECIAL = Cause("input", "forward", "the network's input stays as it is", natural=True)

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from epigram.errors import ConfigError
-from epigram.records import Group, Member, PositionAxis
+from epigram.records import Group, IntArray, Member, PositionAxis
 from epigram.structure.grouping import SizedStructure
 
 if TYPE_CHECKING:
-    from epigram.records import BoolArray, IntArray, SlicePlan, Structure
+    from epigram.records import BoolArray, Structure
 
 
-def slice_plan(structure: Structure, keep: Mapping[str, BoolArray]) -> SlicePlan:
+class Plan(dict[str, dict[int, IntArray]]):
+    """A slice plan, and the numbers that modules keep beside their tensors.
+
+    ``attributes`` maps the qualified name (``encoder.0.attention.num_heads``) to its new value.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, dict[int, IntArray]], attributes: Mapping[str, int]
+    ) -> None:
+        super().__init__(tensors)
+        self.attributes = dict(attributes)
+
+
+def slice_plan(structure: Structure, keep: Mapping[str, BoolArray]) -> Plan:
     """What stays of every tensor when the groups in ``keep`` lose the units marked False.
 
     Args:
@@ -23,15 +36,24 @@ def slice_plan(structure: Structure, keep: Mapping[str, BoolArray]) -> SlicePlan
         keep: Group name -> bool ``[units]``; groups that are absent stay as they are.
 
     Returns:
-        Tensor name -> axis -> the indices that stay, ascending; only axes that lose something.
+        Tensor name -> axis -> the indices that stay, ascending; only axes that lose something. Its
+        ``attributes`` are the whole numbers of modules that change with them.
 
     Raises:
         ConfigError: an unknown group, a mask of the wrong length, or one that leaves no unit.
     """
-    return {
+    tensors = {
         tensor: {axis: np.flatnonzero(stays) for axis, stays in axes.items()}
         for tensor, axes in _stays(structure, keep).items()
     }
+    losing = {name: int(np.sum(mask)) for name, mask in keep.items() if not np.all(mask)}
+    units = {group.name: losing.get(group.name, group.units) for group in structure.groups}
+    attributes = {
+        attribute.path: attribute.value(units)
+        for attribute in structure.attributes
+        if any(group in losing for group, _ in attribute.per_unit)
+    }
+    return Plan(tensors, attributes)
 
 
 def rebase(structure: Structure, keep: Mapping[str, BoolArray]) -> SizedStructure:
@@ -53,7 +75,9 @@ def rebase(structure: Structure, keep: Mapping[str, BoolArray]) -> SizedStructur
         )
         for tensor, shape in getattr(structure, "shapes", {}).items()
     }
-    return SizedStructure(groups, positions, structure.left_whole, shapes)
+    return SizedStructure(
+        groups, positions, structure.left_whole, shapes, attributes=structure.attributes
+    )
 
 
 def checked_masks(structure: Structure, keep: Mapping[str, BoolArray]) -> dict[str, BoolArray]:

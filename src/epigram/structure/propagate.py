@@ -6,20 +6,31 @@ import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils import _pytree as pytree
 
-from epigram.structure.call import Call, Value, Weight, module_of, opaque_like, operation_name
+from epigram.structure.call import (
+    Call,
+    Value,
+    Weight,
+    module_of,
+    modules_of,
+    opaque_like,
+    operation_name,
+)
 from epigram.structure.labels import INPUT, Cause, LabelSpace
 from epigram.structure.rules import find_rule
 from epigram.structure.rules.opaque import pin_everything
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
     from torch.fx import Node
 
-    from epigram.records import Role
+    from epigram.records import BoolArray, Role
     from epigram.structure.trace import Traced
 
 _OUTPUT = Cause("output", "forward", "it is the network's output", natural=True)
@@ -39,6 +50,7 @@ class Use:
     operation: str
     labels: Tensor
     single: bool = False
+    consumed: BoolArray | None = None
 
 
 @dataclass
@@ -52,10 +64,13 @@ class Movement:
 
 
 class Propagation:
-    """The run of one graph on labels; see :class:`epigram.structure.call.Engine`."""
+    """The run of one graph on labels; see :class:`epigram.structure.call.Engine`.
 
-    def __init__(self, traced: Traced) -> None:
-        self.space = LabelSpace()
+    ``by_places``: of heads times places it is not the heads that are units, but the places.
+    """
+
+    def __init__(self, traced: Traced, *, by_places: bool = False) -> None:
+        self.space, self.by_places = LabelSpace(), by_places
         self.uses: list[Use] = []
         self.movements: list[Movement] = []
         self._traced = traced
@@ -106,6 +121,8 @@ class Propagation:
         *,
         single: bool = False,
     ) -> None:
+        if weight.start is not None:
+            labels = self._in_the_whole(weight, axis, labels)
         for use in self.uses:
             if (use.tensor, use.axis) == (weight.name, axis):
                 self.space.unite(use.labels, labels, call.cause(f"{weight.name} is used twice"))
@@ -113,6 +130,22 @@ class Propagation:
                 if use.role == role:
                     return
         self.uses.append(Use(weight.name, axis, role, call.name, labels, single))
+
+    def note_consumed(self, labels: Tensor) -> None:
+        """A product sums over these labels of one factor: zeroing them takes units out of it."""
+        first_roots = np.unique(self.space.roots(labels))
+        for use in self.uses:
+            if use.role == "produces":
+                found = np.isin(self.space.roots(use.labels), first_roots)
+                use.consumed = found if use.consumed is None else use.consumed | found
+
+    def activations(self) -> Iterator[tuple[Tensor, list[str]]]:
+        """The labels of every activation, and the modules it was computed in, outermost first."""
+        for node, value in self._values.items():
+            modules = modules_of(node)
+            for labels in value if isinstance(value, list) else [value]:
+                if isinstance(labels, torch.Tensor):
+                    yield labels, modules
 
     # --- running
 
@@ -150,6 +183,8 @@ class Propagation:
         call = Call(self, node)
         if all(self._values.get(n) is None for n in node.all_input_nodes):
             return call.opaque()
+        if node.meta.get("val") is None:  # an assertion about its arguments
+            return None
         rule = find_rule(node.target, call.name)
         try:
             result = rule(call)
@@ -176,18 +211,29 @@ class Propagation:
         return self._values.get(argument) if isinstance(argument, torch.fx.Node) else None
 
     def _note_movement(self, call: Call) -> None:
+        if isinstance(self._values.get(call.node.all_input_nodes[0]), Weight):
+            return
         source = (call.node.meta.get("stack_trace") or "").strip().splitlines()
         last = source[-1].strip() if source else ""
         self.movements.append(Movement(call.name, call.where, last, call.subject))
 
     # --- afterwards
 
+    def _in_the_whole(self, weight: Weight, axis: int, labels: Tensor) -> Tensor:
+        """Labels along an axis of a part of a tensor, as labels along that axis of all of it."""
+        if axis != 0 or weight.start is None:
+            return labels
+        whole = self.space.fresh(self._traced.shapes[weight.name][0])
+        whole[weight.start : weight.start + len(labels)] = labels
+        return whole
+
     def _direct_labels(self, weight: Weight) -> Tensor:
         """Labels of a tensor that forward uses by itself: one for each element."""
         if weight.name not in self._direct:
-            count = int(torch.Size(weight.shape).numel())
-            self._direct[weight.name] = self.space.fresh(count).reshape(weight.shape)
-        return self._direct[weight.name]
+            shape = self._traced.shapes[weight.name]
+            self._direct[weight.name] = self.space.fresh(torch.Size(shape).numel()).reshape(shape)
+        labels = self._direct[weight.name]
+        return labels if weight.start is None else labels.narrow(0, weight.start, weight.shape[0])
 
     def _settle_direct_tensors(self) -> None:
         """Tensors used by themselves become carriers along the one axis where their units differ."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from epigram.errors import ConfigError, UnsupportedModelError
-from epigram.structure.fit import fit_modules_
+from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.plan import checked_masks
 from epigram.structure.trace import named_tensors
 
@@ -33,6 +33,7 @@ def remove_units(model: nn.Module, plan: SlicePlan) -> nn.Module:
     tensors = named_tensors(small)
     shrink_parameters_(tensors, plan)
     fit_modules_(small, [tensors[name] for name in plan])
+    set_attributes_(small, getattr(plan, "attributes", {}))
     return small
 
 
@@ -64,6 +65,8 @@ def shrink_parameters_(named: Mapping[str, Tensor], plan: SlicePlan) -> None:
 def mask_units(model: nn.Module, structure: Structure, keep: Mapping[str, BoolArray]) -> nn.Module:
     """A copy of full size in which nobody reads the dropped units: their columns are zero.
 
+    Where a product of two activations consumes them, so are the rows of one factor.
+
     Raises:
         ConfigError: as :func:`epigram.structure.slice_plan`, or a tensor is missing.
         UnsupportedModelError: the model cannot be copied.
@@ -85,7 +88,7 @@ def mask_units_(model: nn.Module, structure: Structure, keep: Mapping[str, BoolA
         if group.name not in masks:
             continue
         for member in group.members:
-            if member.role != "reads":
+            if member.role not in ("reads", "consumed"):
                 continue
             if member.tensor not in tensors:
                 raise ConfigError(f"mask: the model has no tensor {member.tensor!r}")

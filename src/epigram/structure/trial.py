@@ -12,14 +12,17 @@ import contextlib
 import traceback
 import warnings
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from epigram.records import Group, LeftWhole
-from epigram.structure.fit import fit_modules_
+from epigram.structure.attributes import candidates, choices, settled
+from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.general import in_general_position
 from epigram.structure.plan import slice_plan
 from epigram.structure.surgery import mask_units_, shrink_parameters_
@@ -31,14 +34,17 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from epigram.records import BoolArray, SlicePlan
+    from epigram.records import Attribute, BoolArray
     from epigram.structure.grouping import SizedStructure
+    from epigram.structure.plan import Plan
     from epigram.structure.propagate import Movement, Propagation
 
 _OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
 _INSTALLED = str(Path(torch.__file__).parent.parent)
 _SEED = 20170224
-_THOROUGH_TRIALS = 16
+_TRIALS, _THOROUGH_TRIALS, _LEAST_TRIALS = 6, 16, 4
+_BUDGET_FLOPS = 400_000_000_000
+"""What trials may cost, for every decision; counted, not timed, so that results do not depend on the machine."""
 _BY_PLACE = frozenset(
     [
         "slice",
@@ -82,12 +88,21 @@ class _Obstacle:
 def keep_what_can_go(
     structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...], propagation: Propagation
 ) -> SizedStructure:
-    """The structure without the groups whose removal does not work, each of them reported."""
+    """The structure without the groups whose removal does not work, each of them reported.
+
+    Numbers that modules keep beside their tensors follow where that makes a removal exact.
+    """
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
     network, inputs = in_general_position(model, inputs)
-    trial = _Trial(structure, network, inputs, thorough=_counts_units(propagation))
+    trial = _Trial(
+        structure,
+        network,
+        inputs,
+        patterns=_affordable(network, inputs, thorough=_counts_units(propagation)),
+        numbers=candidates(structure, propagation, network, inputs),
+    )
     _, refused = trial.accept([], removable)
     names = {group.name for group in structure.groups} - set(refused)
     left = tuple(
@@ -98,26 +113,31 @@ def keep_what_can_go(
         groups=tuple(group for group in structure.groups if group.name in names),
         positions=tuple(p for p in structure.positions if p.group is None or p.group in names),
         left_whole=structure.left_whole + left,
+        attributes=settled(trial.following, names),
     )
 
 
 class _Trial:
+    """Removals from one network; ``following`` are the numbers that are found to follow."""
+
     def __init__(
         self,
         structure: SizedStructure,
         network: nn.Module,
         inputs: tuple[Any, ...],
         *,
-        thorough: bool,
+        patterns: int,
+        numbers: list[Attribute],
     ) -> None:
         self.structure, self.network, self.inputs = structure, network, inputs
-        self.thorough = thorough
+        self.patterns, self.numbers = patterns, numbers
+        self.following: list[Attribute] = []
 
     def accept(
         self, base: list[Group], candidates: list[Group]
     ) -> tuple[list[Group], dict[str, _Obstacle]]:
         """Add as many candidates to those accepted as can go with them, by halving."""
-        obstacle = self._obstacle(base + candidates)
+        obstacle = self._with_numbers(base, candidates)
         if obstacle is None:
             return base + candidates, {}
         if len(candidates) == 1:
@@ -127,21 +147,36 @@ class _Trial:
         base, more = self.accept(base, candidates[half:])
         return base, refused | more
 
+    def _with_numbers(self, base: list[Group], candidates: list[Group]) -> _Obstacle | None:
+        """What is in the way of removing all of these, with whichever numbers following."""
+        before, names = self.following, {group.name for group in candidates}
+        mine = [a for a in self.numbers if any(group in names for group, _ in a.per_unit)]
+        first: _Obstacle | None = None
+        for chosen in choices(self.network, mine):
+            self.following = before + [a for a in chosen if a not in before]
+            obstacle = self._obstacle(base + candidates)
+            if obstacle is None:
+                return None
+            first = first or obstacle
+        self.following = before
+        return first
+
     def _obstacle(self, groups: list[Group]) -> _Obstacle | None:
-        for keep in _patterns(groups, thorough=self.thorough):
+        for keep in islice(_patterns(groups), self.patterns):
             obstacle = self._try(keep)
             if obstacle is not None:
                 return obstacle
         return None
 
     def _try(self, keep: dict[str, BoolArray]) -> _Obstacle | None:
+        plan = slice_plan(replace(self.structure, attributes=tuple(self.following)), keep)
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
+                with _shrunk(self.network, plan):
+                    small = outputs_of(self.network, self.inputs)
                 with _masked(self.network, self.structure, keep):
                     masked = outputs_of(self.network, self.inputs)
-                with _shrunk(self.network, slice_plan(self.structure, keep)):
-                    small = outputs_of(self.network, self.inputs)
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
             return _from_error(error)
         difference, allowed, reason = compare(small, masked, least_scale=0.0)
@@ -167,7 +202,8 @@ def _masked(
 ) -> Iterator[None]:
     """The network with nobody reading the dropped units, for a while."""
     tensors = named_tensors(network)
-    reading = {m.tensor for g in structure.groups for m in g.members if m.role == "reads"}
+    silenced = ("reads", "consumed")
+    reading = {m.tensor for g in structure.groups for m in g.members if m.role in silenced}
     before = {name: tensors[name].data for name in reading if name in tensors}
     try:
         for name, data in before.items():
@@ -180,38 +216,49 @@ def _masked(
 
 
 @contextlib.contextmanager
-def _shrunk(network: nn.Module, plan: SlicePlan) -> Iterator[None]:
+def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
     """The network without the units, for a while; copying it for every trial would be slow."""
     tensors = named_tensors(network)
     data = {name: tensors[name].data for name in plan}
-    attributes = [(module, dict(module.__dict__)) for module in network.modules()]
+    modules = [(module, module.__class__, dict(vars(module))) for module in network.modules()]
     try:
         shrink_parameters_(tensors, plan)
         fit_modules_(network, [tensors[name] for name in plan])
+        set_attributes_(network, plan.attributes)
         yield
     finally:
-        for module, before in attributes:
+        for module, own, before in modules:
+            module.__class__ = own
             module.__dict__.update(before)
         for name, whole in data.items():
             tensors[name].data = whole
 
 
-def _patterns(groups: list[Group], *, thorough: bool) -> Iterator[dict[str, BoolArray]]:
+def _patterns(groups: list[Group]) -> Iterator[dict[str, BoolArray]]:
     """Removals that tell apart: either end, all but one, various numbers, every second group.
 
-    Thorough ones go on at random, for networks where a literal could count units.
+    After those at random without end, for networks where a literal could count units.
     """
     random = np.random.default_rng(_SEED)
     yield {group.name: np.arange(group.units) > 0 for group in groups}
     yield {group.name: np.arange(group.units) < group.units - 1 for group in groups}
-    yield {group.name: np.arange(group.units) == group.units - 1 for group in groups}
     various = _at_random(groups, random)
     yield various
+    yield {group.name: np.arange(group.units) == group.units - 1 for group in groups}
     if len(groups) > 1:
         yield {group.name: various[group.name] for group in groups[::2]}
         yield {group.name: various[group.name] for group in groups[1::2]}
-    for _ in range(_THOROUGH_TRIALS if thorough else 0):
+    while True:
         yield _at_random(groups, random)
+
+
+def _affordable(network: nn.Module, inputs: tuple[Any, ...], *, thorough: bool) -> int:
+    """How many removals to try of a group of groups; fewer where a forward pass is long."""
+    wanted = _TRIALS + (_THOROUGH_TRIALS if thorough else 0)
+    with FlopCounterMode(display=False) as counter, evaluating(network):
+        network(*inputs)
+    flops = int(counter.get_total_flops())
+    return max(_LEAST_TRIALS, min(wanted, _BUDGET_FLOPS // max(1, 2 * flops)))
 
 
 def _at_random(groups: list[Group], random: np.random.Generator) -> dict[str, BoolArray]:

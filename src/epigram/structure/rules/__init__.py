@@ -18,6 +18,7 @@ from epigram.structure.rules import (
     normalisation,
     opaque,
     pooling,
+    products,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ RULES: dict[str, Rule] = {
     **pooling.RULES,
     **normalisation.RULES,
     **mixing.RULES,
+    **products.RULES,
 }
 """Operator name (without overload and in-place mark) -> rule."""
 

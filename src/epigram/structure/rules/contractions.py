@@ -12,26 +12,43 @@ from epigram.structure.rules import opaque
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from epigram.structure.call import Call, Rule, Value, Weight
+    from epigram.structure.call import Call, Rule, Value
 
 
 def linear(call: Call) -> Value:
-    """``y = x Wᵀ + b`` over the last axis: columns read, rows produce.
+    """``y = x Wᵀ + b`` over the last axis: columns read, rows produce."""
+    if call.weight("weight") is None:
+        return _derived_weight(call)
+    return dense(call, call.subject, "weight", "bias", input_axis=1)
+
+
+def dense(
+    call: Call, labels: Tensor, weight_is: str, bias_is: str | None, *, input_axis: int
+) -> Value:
+    """A matrix of the model times the last axis; it produces the units of its other axis.
 
     Where the units lie on another axis than the one contracted (mixing positions), they pass.
+
+    Args:
+        call: the operation.
+        labels: of what is multiplied; shape ``[..., in]``.
+        weight_is: the name of the argument that is the matrix.
+        bias_is: the name of the argument that is added, if there is one.
+        input_axis: 1 for ``x Wᵀ``, 0 for ``x W``.
     """
-    weight, labels = call.weight("weight"), call.subject
-    if weight is None:
-        return _derived_weight(call)
-    outputs, last = weight.shape[0], labels.dim() - 1
+    weight = call.weight(weight_is)
+    assert weight is not None
+    last = labels.dim() - 1
     varying = call.space.varying(labels)
     if varying and last not in varying:
-        return _pass(call, weight, [last])
+        return _pass(call, labels, weight_is, bias_is, [last])
     cause = call.cause("it reads its input at several positions")
-    call.record("weight", 1, call.space.collapse(labels, last, cause), "reads", single=True)
-    produced = call.space.fresh(outputs)
-    call.record("weight", 0, produced, "produces")
-    call.record("bias", 0, produced, "produces")
+    read = call.space.collapse(labels, last, cause)
+    call.record(weight_is, input_axis, read, "reads", single=True)
+    produced = call.space.fresh(weight.shape[1 - input_axis])
+    call.record(weight_is, 1 - input_axis, produced, "produces")
+    if bias_is is not None:
+        call.record(bias_is, 0, produced, "produces")
     return produced.expand(call.shape)
 
 
@@ -55,13 +72,16 @@ def embedding(call: Call) -> Value:
     return produced.expand(call.shape)
 
 
-def _pass(call: Call, weight: Weight, axes: list[int]) -> Value:
+def _pass(
+    call: Call, labels: Tensor, weight_is: str, bias_is: str | None, axes: list[int]
+) -> Value:
     """The layer works on every unit by itself, alike for all: its weights stay, the units pass."""
+    weight = call.weight(weight_is)
+    assert weight is not None
     for axis in (0, 1):
-        call.record("weight", axis, torch.full((weight.shape[axis],), OPAQUE), "carries")
-    if isinstance(call.get("bias"), torch.fx.Node):
-        call.record("bias", 0, torch.full((call.shape[axes[0]],), OPAQUE), "carries")
-    labels = call.subject
+        call.record(weight_is, axis, torch.full((weight.shape[axis],), OPAQUE), "carries")
+    if bias_is is not None and isinstance(call.get(bias_is), torch.fx.Node):
+        call.record(bias_is, 0, torch.full((call.shape[axes[0]],), OPAQUE), "carries")
     for axis in axes:
         labels = labels.narrow(axis, 0, 1)
     return labels.expand(call.shape)
@@ -79,7 +99,7 @@ def _convolve(call: Call, *, output_axis: int, input_axis: int) -> Value:
     channel = labels.dim() - (len(weight.shape) - 2) - 1
     varying, outputs = call.space.varying(labels), call.shape[channel]
     if varying and max(varying) < channel:
-        return _pass(call, weight, list(range(channel, labels.dim())))
+        return _pass(call, labels, "weight", "bias", list(range(channel, labels.dim())))
     along = channels(call, channel)
     if groups == 1:
         produced = call.space.fresh(outputs)

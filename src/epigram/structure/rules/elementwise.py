@@ -15,29 +15,52 @@ if TYPE_CHECKING:
 
 
 def rule(call: Call) -> Value:
-    """Unite the labels of all operands, element by element, after broadcasting.
+    """Unite the labels of all operands, element by element, after broadcasting."""
+    result = combine(call, call.streams(), call.shape)
+    return call.opaque() if result is None else call.results(result)
+
+
+def combine(call: Call, operands: list[Tensor], shape: tuple[int, ...]) -> Tensor | None:
+    """Operands united element by element; None where none of them says anything.
 
     An operand that is repeated along an axis where another one's units differ is needed by all of
-    those units: it is pinned and says nothing about them.
+    those units: it is pinned and says nothing about them. If both differ along yet another axis
+    (places in each head, say), there are two ways to be rectangular: an operand with units of its own there makes
+    them the units; a constant (a cosine per place, repeated for all heads) makes them go together.
     """
-    shape = call.shape
-    operands = [_aligned(labels, len(shape)) for labels in call.streams()]
-    varying = [set(call.space.varying(labels)) for labels in operands]
+    aligned = [_aligned(labels, len(shape)) for labels in operands]
     taking_part = []
-    for position, labels in enumerate(operands):
-        repeated = {d for d in range(len(shape)) if labels.shape[d] == 1 and shape[d] > 1}
-        others = [v for i, v in enumerate(varying) if i != position]
-        if any(repeated & v for v in others):
+    for position, labels in enumerate(aligned):
+        others = [other for i, other in enumerate(aligned) if i != position]
+        if _broadcast(call, labels, others, shape):
             call.space.pin(labels, call.cause("it is broadcast over the units of another layer"))
         else:
             taking_part.append(labels.expand(shape))
     if not taking_part:
-        return call.opaque()
+        return None
     result = taking_part[0]
     for labels in taking_part[1:]:
         call.space.unite(result, labels, call.cause(_beside(result, labels)))
         result = _known(result, labels)
-    return call.results(result)
+    return call.space.compact(result)
+
+
+def _broadcast(call: Call, labels: Tensor, others: list[Tensor], shape: tuple[int, ...]) -> bool:
+    """Is this operand repeated along an axis where another one's units still differ?"""
+    space, cause = call.space, call.cause("a tensor that is repeated for all of them is in between")
+    repeated = [d for d in range(len(shape)) if labels.shape[d] == 1 and shape[d] > 1]
+    own = space.varying(labels)
+    found = False
+    for other in others:
+        varying = space.varying(other)
+        if not any(d in varying for d in repeated):
+            continue
+        if any(d in own for d in varying):
+            space.tie(other, [d for d in varying if d in repeated], cause)
+            continue
+        space.tie(other, [d for d in varying if d not in repeated and labels.shape[d] > 1], cause)
+        found = True
+    return found
 
 
 def first(call: Call) -> Value:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from epigram.structure.call import Call, Rule, Value
 
 
@@ -12,7 +14,7 @@ def reduce(call: Call) -> Value:
     """Reductions: along axes where nothing differs, the result keeps the units of the others."""
     labels = call.subject
     axes = _axes(call, labels.dim())
-    if _pinned(call, axes):
+    if not kept_apart(call, labels, axes):
         return call.opaque()
     for axis in axes:
         if labels.shape[axis]:
@@ -23,8 +25,31 @@ def reduce(call: Call) -> Value:
 def along(call: Call) -> Value:
     """Softmax, cumulative sums and the like: same shape out, every element needs its whole row."""
     labels = call.subject
-    _pinned(call, _axes(call, labels.dim()))
+    kept_apart(call, labels, _axes(call, labels.dim()))
     return call.results(labels)
+
+
+def kept_apart(call: Call, labels: Tensor, axes: list[int]) -> bool:
+    """Can units still go, one without the other, after something that mixes all along ``axes``?
+
+    What differs along other axes too (places in a head, of several heads) goes together along
+    these: a head needs all of itself, but no other head. What differs only here is pinned.
+    """
+    space = call.space
+    varying = space.varying(labels)
+    mixed = [d for d in varying if d in axes]
+    if not mixed:
+        return True
+    ragged = [d for d in varying if d not in axes and not space.all_differ(labels, d)]
+    if ragged:
+        space.tie(labels, ragged, call.cause("some places hold other units than the others"))
+        varying = space.varying(labels)
+    cause = call.cause(f"it mixes the units along axis {mixed[0]}")
+    if set(varying) <= set(mixed):
+        space.pin(labels, cause)
+        return False
+    space.tie(labels, mixed, cause)
+    return True
 
 
 def _axes(call: Call, rank: int) -> list[int]:
@@ -34,13 +59,6 @@ def _axes(call: Call, rank: int) -> list[int]:
     return [
         d % rank if rank else 0 for d in (given if isinstance(given, list | tuple) else [given])
     ]
-
-
-def _pinned(call: Call, axes: list[int]) -> bool:
-    mixed = [d for d in call.space.varying(call.subject) if d in axes]
-    if mixed:
-        call.space.pin(call.subject, call.cause(f"it mixes the units along axis {mixed[0]}"))
-    return bool(mixed)
 
 
 RULES: dict[str, Rule] = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from epigram.structure.call import Weight
 from epigram.structure.rules import opaque
 
 if TYPE_CHECKING:
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 
 def move(call: Call) -> Value:
     """Run the operation itself on the labels of its tensor arguments."""
-    return _run(call, {})
+    parts = _parts(call)
+    return _run(call, {}) if parts is None else parts
 
 
 def reshape(call: Call) -> Value:
     """Views: the label tensor may repeat in memory where the real one does not."""
-    return call.subject.reshape(call.shape)
+    return call.space.compact(call.subject.reshape(call.shape))
 
 
 def pick(call: Call) -> Value:
@@ -50,6 +52,20 @@ def pad(call: Call) -> Value:
     return labels.expand(call.shape)
 
 
+def _parts(call: Call) -> Value:
+    """Rows of one of the model's tensors, split up before a layer uses them."""
+    weight = call.weight("self")
+    if weight is None or call.name not in _SPLITTING or call.get("dim", 0) != 0:
+        return None
+    rows = torch.arange(weight.shape[0]) + (weight.start or 0)
+    result = call.target(rows, *call.node.args[1:], **call.node.kwargs)
+    parts = list(result) if isinstance(result, tuple | list) else [result]
+    if any(len(part) != int(part[-1] - part[0]) + 1 for part in parts):
+        return None
+    found = [Weight(weight.name, (len(p), *weight.shape[1:]), int(p[0])) for p in parts]
+    return found if isinstance(result, tuple | list) else found[0]
+
+
 def _run(call: Call, constants: dict[Node, Any]) -> Value:
     def labels_of(node: Node) -> Any:
         constant = constants.get(node)
@@ -57,8 +73,14 @@ def _run(call: Call, constants: dict[Node, Any]) -> Value:
 
     args, kwargs = torch.fx.node.map_arg((call.node.args, call.node.kwargs), labels_of)
     result = call.target(*args, **kwargs)
-    return list(result) if isinstance(result, tuple | list) else result
+    if isinstance(result, torch.Tensor):
+        return call.space.compact(result)
+    return list(result)
 
+
+_SPLITTING = frozenset(
+    ["chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split", "slice"]
+)
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epigram.structure.rules.contractions import channels
+from epigram.structure.rules.mixing import kept_apart
 
 if TYPE_CHECKING:
     from epigram.structure.call import Call, Rule, Value
@@ -34,8 +35,7 @@ def layer_norm(call: Call) -> Value:
     """Layer and RMS normalisation over the last axes: statistics that mix whatever differs there."""
     labels = call.subject
     normalised = len(call.get("normalized_shape"))
-    if any(d >= labels.dim() - normalised for d in call.space.varying(labels)):
-        call.space.pin(labels, call.cause("its statistics mix the units"))
+    kept_apart(call, labels, list(range(labels.dim() - normalised, labels.dim())))
     for argument in ("weight", "bias"):
         affine = call.engine.stream(call.arguments[argument]) if call.get(argument) else None
         if affine is not None:

@@ -108,7 +108,13 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakePipeline:
     """Stands for ``epigram.pipeline`` and ``epigram.recipes`` while a test runs."""
     fake = FakePipeline()
     modules = {"pipeline": types.ModuleType("pipeline"), "recipes": types.ModuleType("recipes")}
-    for name in ("train_recipe", "compress_recipe", "evaluate_file", "replay_bundle"):
+    for name in (
+        "train_recipe",
+        "compress_recipe",
+        "evaluate_file",
+        "replay_bundle",
+        "check_recipe",
+    ):
         setattr(modules["pipeline"], name, lambda *a, _name=name, **o: fake.answer(_name, *a, **o))
     modules["pipeline"].CompressSettings = CompressSettings  # type: ignore[attr-defined]
     modules["pipeline"].Recipe = Recipe  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from epigram import cli
+from epigram.errors import ConfigError
 
 
 def test_compress_passes_on_what_was_asked(pipeline: Any) -> None:
@@ -88,7 +89,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(
 ) -> None:
     assert cli.main([command, "tiny/noise", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert pipeline.calls == []
+    assert {name for name, _, _ in pipeline.calls} <= {"check_recipe"}
     assert not Path("runs").exists()
     assert plan["splits"] == {"fit": 48, "control": 8, "validation": 8, "test": 64}
     assert plan["parameters"] == 4 * 8 + 8 + 8 * 2 + 2
@@ -215,3 +216,12 @@ def test_missing_weights_are_refused_by_name(
     argv = ["train", "--model", f"{user_code}:build", "--data", f"{user_code}:loaders"]
     assert cli.main([*argv, "--weights", "none.safetensors", "--dry-run"]) == 2
     assert "none.safetensors" in capsys.readouterr().err
+
+
+def test_a_dry_run_refuses_what_a_run_would_refuse(
+    pipeline: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline.error = ConfigError("floor: an unknown metric")
+    assert cli.main(["compress", "tiny/noise", "--floor", "accurracy>=0.9", "--dry-run"]) == 2
+    assert capsys.readouterr().err == "epigram: floor: an unknown metric\n"
+    assert str(pipeline.calls[0][1][1]) == "accurracy>=0.9"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from epigram.errors import (
     UnsupportedModelError,
 )
 from epigram.evaluate import evaluate
-from epigram.pipeline import compress_recipe, evaluate_file, train_recipe
+from epigram.pipeline import check_recipe, compress_recipe, evaluate_file, train_recipe
+from epigram.pipeline.job import Job
 from epigram.pipeline.results import finite
+from epigram.records import Floor
 
 KEYS = {
     "identity", "recipe", "seed", "epigram_version", "environment", "dense_bytes", "file_bytes", "ratio",
@@ -189,6 +192,14 @@ def test_an_unknown_metric_is_refused_before_anything(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_run_would_refuse_can_be_asked_beforehand() -> None:
+    check_recipe(recipe(), Floor.parse("accuracy>=0.8"))
+    with pytest.raises(ConfigError, match="accuracy"):
+        check_recipe(recipe(), Floor.parse("accurracy>=0.9"))
+    with pytest.raises(UnsupportedModelError, match="without a layer to make variational"):
+        check_recipe(recipe(build=nn.Flatten), Floor.parse("accuracy>=0.8"))
+
+
 def test_a_nan_in_the_data_is_refused_before_anything(tmp_path: Path) -> None:
     def broken() -> Splits:
         images = splits().fit.inputs.clone()
@@ -226,6 +237,42 @@ def test_time_is_up_in_order_and_the_run_goes_on(
 
 
 @pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    "part", ["choose_cut", "choose_file", "write_file", "file_figures", "finish"]
+)
+def test_ctrl_c_after_training_loses_nothing(
+    finished: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Whatever does not train is done again; what has trained is not."""
+    folder, result = finished
+
+    def interrupted(*args: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    shutil.copytree(folder / "checkpoints", tmp_path / "checkpoints")
+    for name in ("config.json", "metrics.jsonl", "plain.safetensors"):
+        shutil.copyfile(folder / name, tmp_path / name)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"epigram.pipeline.run.{part}", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compress_recipe(recipe(), folder=tmp_path, progress=None)
+    assert not (tmp_path / "result.json").exists()
+    history = (tmp_path / "metrics.jsonl").read_text()
+    again = compress_recipe(recipe(), folder=tmp_path, progress=None)
+    assert (tmp_path / "model.epg").read_bytes() == (folder / "model.epg").read_bytes()
+    assert again["test_nll"] == result["test_nll"]
+    assert (tmp_path / "metrics.jsonl").read_text() == history
+
+
+@pytest.mark.usefixtures("no_report")
+def test_the_time_is_looked_at_between_stages_too(tmp_path: Path) -> None:
+    job = Job(recipe(), settings(), tmp_path, None, None, lambda: True)
+    with pytest.raises(InterruptedRunError, match="before 'quantize'; the same command goes on"):
+        job.check_time("quantize")
+    replace(job, stop=None).check_time("quantize")
+
+
+@pytest.mark.usefixtures("no_report")
 def test_training_alone_and_compression_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +306,6 @@ def test_json_has_no_word_for_nan() -> None:
 def test_a_model_without_a_supported_layer_is_refused_before_anything_is_written(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(UnsupportedModelError, match="expected at least one of Conv1d"):
+    with pytest.raises(UnsupportedModelError, match="without a layer to make variational"):
         compress_recipe(recipe(build=nn.Flatten), folder=tmp_path / "run", progress=None)
     assert not (tmp_path / "run").exists()

@@ -39,6 +39,10 @@ def show(
     skip: Collection[str] = (),
 ) -> int:
     """Print the plan of a run; only the training ``stages`` (default: all) but those in ``skip``."""
+    if floor is not None:
+        from epigram.pipeline import check_recipe
+
+        check_recipe(call.recipe, floor)
     splits = call.recipe.load_data()
     net = call.recipe.build()
     step_seconds = measure_step(net, splits, call)

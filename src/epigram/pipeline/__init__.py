@@ -7,7 +7,7 @@ from epigram.pipeline.api import Compressed, compress, evaluate_file
 from epigram.pipeline.posterior import load_posterior
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.replay import replay_bundle
-from epigram.pipeline.run import compress_recipe, train_recipe
+from epigram.pipeline.run import check_recipe, compress_recipe, train_recipe
 from epigram.pipeline.settings import CompressSettings
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Compressed",
     "Prediction",
     "Recipe",
+    "check_recipe",
     "compress",
     "compress_recipe",
     "evaluate_file",

@@ -86,6 +86,17 @@ class Job:
             if self.floor.metric not in self.recipe.metrics:
                 figures.metric(self.floor.metric)
 
+    def check_time(self, what: str) -> None:
+        """Is there time left for what comes next? Nothing is lost if not.
+
+        Raises:
+            InterruptedRunError: the time is up.
+        """
+        if self.stop is not None and self.stop():
+            raise InterruptedRunError(
+                f"the time was up before {what!r}; the same command goes on from there"
+            )
+
     def evaluate(self, model: nn.Module, part: TensorSet) -> Evaluation:
         """A network's figures on one split."""
         return evaluate(

@@ -107,8 +107,7 @@ def compress_recipe(
     settings = settings or recipe.settings
     asked = Floor.parse(floor if floor is not None else recipe.floor)
     source = None if from_folder is None else Path(from_folder)
-    with torch.random.fork_rng():
-        convertible_layers(recipe.build())  # refused before time is spent
+    check_layers(recipe)
     with _claimed(recipe, settings, Path(folder), asked, progress, max_minutes, source) as (
         job,
         run,
@@ -120,11 +119,13 @@ def compress_recipe(
         plain = plain_stage(job, from_folder=source)
         _check_feasible(job, plain, force=force)
         twin, seen = structure_stage(job, plain)
+        job.check_time("prune")
         with clock("prune"):
             decision, small = _pruned(job, twin)
         if keep_posterior:
             save_posterior(twin, job.folder / POSTERIOR)
         small = finetune_stage(job, small, twin, plain)
+        job.check_time("quantize")
         with clock("quantize"):
             rung, met = choose_file(job, small, twin)
             path = write_file(job, rung.contents)
@@ -134,6 +135,27 @@ def compress_recipe(
             write_report_data(job, twin, decision, seen, result.pop("_bins", None))
         result["pruning"] = pruning_figures(decision)
         return finish(job, result, clock.seconds)
+
+
+def check_recipe(recipe: Recipe, floor: Floor) -> None:
+    """Refuse what cannot work before time is spent: layers, data, the floor's metric.
+
+    Raises:
+        EpigramError: no layer can be made variational, the data do not fit, or the metric is unknown.
+    """
+    check_layers(recipe)
+    with torch.random.fork_rng():
+        Job(recipe, recipe.settings, Path(), floor, None, None).check_floor()
+
+
+def check_layers(recipe: Recipe) -> None:
+    """Is there a layer to make variational?
+
+    Raises:
+        UnsupportedModelError: there is none.
+    """
+    with torch.random.fork_rng():
+        convertible_layers(recipe.build())
 
 
 def _pruned(job: Job, twin: Twin) -> tuple[Decision, nn.Module]:

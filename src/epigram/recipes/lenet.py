@@ -35,7 +35,7 @@ _CONV = CompressSettings(
     plain=TrainSettings(epochs=8),
     structure=TrainSettings(
         epochs=18,
-        kl_weight=1.3,
+        kl_weight=1.45,
         kl_warmup_epochs=2.0,
         logvar_lr_factor=10.0,
         scale_lr_factor=20.0,
@@ -48,6 +48,7 @@ _CONV = CompressSettings(
 
 _CONV_HORSESHOE = replace(
     _CONV,
+    structure=replace(_CONV.structure, kl_weight=1.3),
     posterior=PosteriorSettings(prior="group-horseshoe", scale_logvar_init=-2.0),
     prune=PruneSettings(candidates=64, tolerance=0.003),
 )

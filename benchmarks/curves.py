@@ -1,15 +1,17 @@
 """Plain against Bayesian over the same epochs, each with and without learning-rate decay: curves.
 
     python benchmarks/curves.py [--seeds 0 1 2] [--epochs 30] [--examples 10000]
+    python benchmarks/curves.py --recipe allconv/cifar10-jpeg --examples 15000 --epochs 20
 
 LeNet-300-100 on the first 10 000 images to be fitted, without augmentation: 27 weights an image. So few
 images let the plain network fit all of them within the epochs shown, which makes overfitting plain to
 see, and make the KL five times as heavy an image as 50 000 would, which does the same for underfitting.
-All networks have the same learning rate; the Bayesian ones minimise the ELBO itself (KL weight 1) and
-lose no units. They start from the plain network's random weights, or from the weights it ended with
-(with decay): those have seen twice as many epochs in all. Accuracy and NLL are those of the network in
-eval(), the posterior mean, on the images it is fitted to and on the validation split. The test set is
-not there at all. Writes curves.json and curves.png.
+All networks have the learning rate of the recipe's plain stage; the Bayesian ones minimise the ELBO
+itself (KL weight 1) and lose no units. They start from the plain network's random weights, or from the
+weights it ended with (with decay): those have seen twice as many epochs in all. Accuracy and NLL are
+those of the network in eval(), the posterior mean, on the images it is fitted to and on the validation
+split. The test set is not there at all. Writes curves.json and curves.png; for another recipe
+curves-<network>.json and .png, where the pretrained start and a KL weight of 0.1 get one seed each.
 """
 
 from __future__ import annotations
@@ -46,11 +48,12 @@ from epigram.pipeline.job import Job
 from epigram.train import BayesianLearner, EpochEnd, PlainLearner, TrainSettings, read_metrics
 
 RECIPE = "lenet-300-100/mnist"
-LEARNING_RATE = 1e-3
 QUICK_EPOCHS = 2
 STAGE = "curve"
 WEIGHTS = "weights.safetensors"
 NETWORKS = ("plain", "bayesian-random", "bayesian-pretrained")
+LOW_KL = "bayesian-low-kl"
+LOW_KL_WEIGHT = 0.1
 SCHEDULES: Mapping[str, Literal["cosine", "constant"]] = {"decay": "cosine", "constant": "constant"}
 TEACHER = "plain-decay"
 
@@ -59,6 +62,7 @@ def main() -> int:
     """Train what is missing, write, draw."""
     flags = common_flags(__doc__ or "", out="runs/bench-curves", seeds=(0, 1, 2))
     add_fresh(flags)
+    flags.add_argument("--recipe", default=RECIPE, choices=recipes.names())
     flags.add_argument("--epochs", type=int, default=30)
     flags.add_argument("--examples", type=int, default=10_000)
     arguments = flags.parse_args()
@@ -66,20 +70,21 @@ def main() -> int:
         arguments.epochs = min(arguments.epochs, QUICK_EPOCHS)
         arguments.examples = 500
     folders = prepare(arguments)
+    network = arguments.recipe.partition("/")[0]
+    called = "curves" if arguments.recipe == RECIPE else f"curves-{network}"
     about = record.origin(seeds=arguments.seeds)
-    recipe = small_recipe(recipes.get(RECIPE), arguments.examples)
+    recipe = small_recipe(recipes.get(arguments.recipe), arguments.examples)
     curves: dict[str, list[dict[str, Any]]] = {}
     for seed in arguments.seeds:
-        for network in NETWORKS:  # the plain network first: the last one starts from it
-            for schedule in SCHEDULES:
-                name = f"{network}-{schedule}"
-                folder = folders.runs / f"seed-{seed}" / name
-                curve = one(recipe, name, seed, folder, arguments)
-                curves.setdefault(name, []).append(curve)
+        for name in cells(arguments.recipe, first_seed=seed == arguments.seeds[0]):
+            folder = folders.runs / called / f"seed-{seed}" / name
+            curve = one(recipe, name, seed, folder, arguments)
+            curves.setdefault(name, []).append(curve)
     settings = {
         name: to_dict(train_settings(recipe.settings, name, arguments.epochs)) for name in curves
     }
     figures = {
+        "recipe": arguments.recipe,
         "epochs": arguments.epochs,
         "examples": arguments.examples,
         "settings_of_plain_decay": settings[TEACHER],
@@ -89,10 +94,20 @@ def main() -> int:
         },
         "curves": {name: {"seeds": runs, "last": last(runs)} for name, runs in curves.items()},
     }
-    record.write_result("curves", about, figures, folder=folders.results)
-    atomic.write_bytes(folders.results / "curves.png", curves_picture.draw(curves))
+    record.write_result(called, about, figures, folder=folders.results)
+    atomic.write_bytes(folders.results / f"{called}.png", curves_picture.draw(curves))
     print(table(figures["curves"]))
     return 0
+
+
+def cells(recipe: str, *, first_seed: bool) -> list[str]:
+    """The curves of one seed; the plain network comes before those that start from it."""
+    networks = list(NETWORKS)
+    if recipe != RECIPE:
+        networks = [*NETWORKS[:2], *([NETWORKS[2], LOW_KL] if first_seed else [])]
+    found = [f"{network}-{schedule}" for network in networks for schedule in SCHEDULES]
+    one_schedule = () if recipe == RECIPE else (NETWORKS[2], LOW_KL)
+    return [name for name in found if not (name.startswith(one_schedule) and "constant" in name)]
 
 
 def small_recipe(recipe: Recipe, examples: int) -> Recipe:
@@ -109,11 +124,13 @@ def small_recipe(recipe: Recipe, examples: int) -> Recipe:
 def train_settings(settings: CompressSettings, name: str, epochs: int) -> TrainSettings:
     """What a curve is trained with: the recipe's settings, and what all curves share."""
     network, _, schedule = name.rpartition("-")
-    stage = settings.plain if network == "plain" else replace(settings.structure, kl_weight=1.0)
+    kl_weight = LOW_KL_WEIGHT if network == LOW_KL else 1.0
+    stage = settings.structure
+    stage = settings.plain if network == "plain" else replace(stage, kl_weight=kl_weight)
     return replace(
         stage,
         epochs=epochs,
-        learning_rate=LEARNING_RATE,
+        learning_rate=settings.plain.learning_rate,
         schedule=SCHEDULES[schedule],
         final_factor=0.0,
     )

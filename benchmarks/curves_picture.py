@@ -17,6 +17,7 @@ COLUMNS = {
     "plain": "Plain",
     "bayesian-random": "Bayesian, from random weights",
     "bayesian-pretrained": "Bayesian, from the plain network",
+    "bayesian-low-kl": "Bayesian, KL weight 0.1",
 }
 COLOURS = {"decay": LIGHT.bayes, "constant": LIGHT.removed}
 LABELS = {"decay": "learning rate decays", "constant": "learning rate constant"}
@@ -29,10 +30,15 @@ Curves = Mapping[str, Sequence[Mapping[str, Any]]]
 
 def draw(curves: Curves) -> bytes:
     """A PNG: medians as lines, the range over the seeds as bands."""
+    columns = {
+        network: title
+        for network, title in COLUMNS.items()
+        if any(name.startswith(f"{network}-") for name in curves)
+    }
     with drawing(LIGHT):
-        figure = new_figure(width=10.5, height=6.4)
-        rows = figure.subplots(2, len(COLUMNS), sharex=True, sharey="row")
-        for column, (network, title) in enumerate(COLUMNS.items()):
+        figure = new_figure(width=3.5 * len(columns), height=6.4)
+        rows = figure.subplots(2, len(columns), sharex=True, sharey="row")
+        for column, (network, title) in enumerate(columns.items()):
             rows[0][column].set_title(title)
             for row, quantity in enumerate(("accuracy", "nll")):
                 _panel(rows[row][column], curves, network, quantity)

@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from epigram.data import Augment, Preprocess, TensorSet, batches, mnist
+from epigram.data import Augment, Preprocess, TensorSet, batches, cifar, mnist
 from epigram.data.stream import Batch
 from epigram.recipes.networks import LeNet5Caffe, LeNet300100
+from epigram.recipes.residual import CifarResNet
 
 SEED = 0
 BATCHES = 100
@@ -39,31 +40,38 @@ def main() -> None:
     torch.manual_seed(SEED)
 
     data = mnist.splits().fit
+    colour = TensorSet(
+        torch.randint(0, 256, (5_000, 3, 32, 32), dtype=torch.uint8), torch.randint(0, 10, (5_000,))
+    )
     feeds = {
         "plain": feed(data, arguments.batch_size, None),
         "shift": feed(data, arguments.batch_size, Augment(shift=2)),
         "shift-edge": feed(data, arguments.batch_size, Augment(shift=2, fill="edge")),
         "shift-flip": feed(data, arguments.batch_size, Augment(shift=2, flip=True)),
+        "colour-crop-flip": feed(colour, arguments.batch_size, Augment(shift=4, flip=True)),
     }
-    batch = next(feeds["plain"](0))
+    batch, colours = next(feeds["plain"](0)), next(feeds["colour-crop-flip"](0))
     steps = {
         "lenet-300-100": training_step(LeNet300100(), batch),
         "lenet-5": training_step(LeNet5Caffe(), batch),
+        "resnet-20": training_step(CifarResNet(), colours),
     }
     turns: dict[str, list[float]] = {name: [] for name in (*feeds, *steps)}
     for number in range(-1, arguments.rounds):
         for name, make in feeds.items():
             keep(turns[name], number, lambda make=make, n=number + 1: drain(make(n)))
         for name, step in steps.items():
-            keep(turns[name], number, lambda step=step: [step() for _ in range(BATCHES // 5)])
+            count = 1 if name == "resnet-20" else BATCHES // 5
+            keep(turns[name], number, lambda step=step, n=count: [step() for _ in range(n)])
     print(json.dumps(report(turns, list(feeds), list(steps), vars(arguments)), indent=2))
 
 
 def feed(
     data: TensorSet, batch_size: int, augment: Augment | None
 ) -> Callable[[int], Iterator[Batch]]:
-    """Epoch number -> its batches, from the 50 000 images that are fitted."""
-    preprocess = Preprocess(mnist.MEAN, mnist.STD)
+    """Epoch number -> its batches: of the 50 000 MNIST images that are fitted, or of colour images."""
+    grey = data.inputs.shape[1] == 1
+    preprocess = Preprocess(*((mnist.MEAN, mnist.STD) if grey else (cifar.MEAN, cifar.STD)))
     return lambda epoch: batches(
         data,
         batch_size=batch_size,

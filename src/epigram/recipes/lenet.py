@@ -35,7 +35,7 @@ _CONV = CompressSettings(
     plain=TrainSettings(epochs=8),
     structure=TrainSettings(
         epochs=18,
-        kl_weight=1.45,
+        kl_weight=1.5,
         kl_warmup_epochs=2.0,
         logvar_lr_factor=10.0,
         scale_lr_factor=20.0,

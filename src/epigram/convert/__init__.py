@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from epigram.convert.build import bayesianize, convertible_layers
+from epigram.convert.coded import CodedNetwork, CodedParameter
 from epigram.convert.cutting import Cut
 from epigram.convert.dense import dense_weights
 from epigram.convert.kept import position_key
@@ -12,6 +13,8 @@ from epigram.convert.settings import PosteriorSettings, PriorName
 from epigram.convert.twin import Twin
 
 __all__ = [
+    "CodedNetwork",
+    "CodedParameter",
     "Cut",
     "PosteriorSettings",
     "PriorName",

@@ -1,0 +1,218 @@
+"""A plain network whose parameters are symbols times steps, and what it costs to write them down.
+
+value / step ──▶ round ──▶ × step ──▶ the network           (straight-through gradient)
+      └──▶ + uniform noise ──▶ prior ──▶ bits               (the complexity term, in nats: kl_nats)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from epigram.convert.cutting import Cut
+from epigram.errors import ConfigError
+from epigram.maths.rate import rounded
+from epigram.priors.symbols import SymbolPrior
+from epigram.records import BoolArray
+
+STEPS_A_STANDARD_DEVIATION = 4.0
+ZEROS_SPREAD = 0.2
+"""What a tensor of zeros (a fresh bias) is expected to spread to."""
+
+
+class CodedParameter(nn.Module):
+    """One parameter as the bits pass sees it: value, step, prior over value / step.
+
+    Args:
+        value: where it starts.
+        step: where its step starts; None = a quarter of the values' root mean square.
+        live: which inputs (axis 1) take symbols at all; None = all.
+        axes: axes whose indices have a factor of their own in the prior.
+
+    Raises:
+        ConfigError: a step that is not positive and finite.
+    """
+
+    live: Tensor | None
+
+    def __init__(
+        self,
+        value: Tensor,
+        *,
+        step: float | None = None,
+        live: Tensor | None = None,
+        axes: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        start = value.detach().clone()
+        if step is None:
+            nonzero = start[start != 0]
+            spread = float(nonzero.square().mean().sqrt()) if nonzero.numel() else ZEROS_SPREAD
+            step = spread / STEPS_A_STANDARD_DEVIATION
+        if not (math.isfinite(step) and step > 0):
+            raise ConfigError(f"CodedParameter: got step {step}, expected a finite number > 0")
+        self.value = nn.Parameter(start)
+        self.log_step = nn.Parameter(start.new_tensor(math.log(step)))
+        self.prior = SymbolPrior(start.shape, axes=axes)
+        shaped = None if live is None else live.to(start.dtype).view(-1, *[1] * (start.dim() - 2))
+        self.register_buffer("live", shaped)
+
+    def forward(self) -> Tensor:
+        """Step times symbol, with a gradient for value and step."""
+        step = self.log_step.exp()
+        written = step * rounded(self.value / step)
+        return written if self.live is None else written * self.live
+
+    def bits(self) -> Float[Tensor, ""]:
+        """Code length: of the rounded symbols in eval(), of noisy ones, whose gradient is, in train()."""
+        scaled = self.value / self.log_step.exp()
+        noisy = self.training
+        symbols = scaled + (torch.rand_like(scaled) - 0.5) if noisy else torch.round(scaled)
+        bits = self.prior.bits(symbols)
+        return bits.sum() if self.live is None else (bits * self.live).sum()
+
+    @torch.no_grad()
+    def symbols(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """The integers, zero where nothing is live."""
+        symbols = torch.round(self.value / self.log_step.exp())
+        if self.live is not None:
+            symbols = symbols * self.live
+        return symbols.cpu().numpy().astype(np.int32)
+
+    @property
+    def step(self) -> float:
+        """The step, as it is now."""
+        return math.exp(float(self.log_step.detach()))
+
+
+class CodedNetwork(nn.Module):
+    """A plain network that is trained as the symbols of its file.
+
+    It is its own posterior: ``kl_nats`` is the code length of its symbols, so whatever trains a twin by
+    the ELBO trains this by the size of the file. ``train()`` and ``eval()`` both compute with rounded
+    symbols; only the rate is noisy in ``train()``.
+
+    Args:
+        network: any plain module; it is copied.
+        steps: parameter name -> starting step; absent = a quarter of its root mean square.
+        live: parameter name -> which inputs (axis 1) take symbols; absent = all.
+        axes: axes of weights (two axes or more) whose indices have a factor of their own in the prior.
+
+    Raises:
+        ConfigError: a name that is no parameter, or a step that is not positive.
+
+    Example:
+        >>> coded = CodedNetwork(nn.Linear(4, 2))
+        >>> coded(torch.ones(3, 4)).shape, bool(coded.kl_nats() > 0)
+        (torch.Size([3, 2]), True)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        steps: Mapping[str, float] | None = None,
+        live: Mapping[str, BoolArray] | None = None,
+        axes: Sequence[int] = (),
+    ) -> None:
+        super().__init__()
+        steps, live = dict(steps or {}), dict(live or {})
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        parameters = dict(self.network.named_parameters())
+        unknown = sorted((steps.keys() | live.keys()) - parameters.keys())
+        if unknown:
+            raise ConfigError(
+                f"CodedNetwork: {unknown[0]!r} is not among the parameters {sorted(parameters)}"
+            )
+        self.names = tuple(parameters)
+        self.coded = nn.ModuleList(
+            CodedParameter(
+                parameter,
+                step=steps.get(name),
+                live=torch.from_numpy(live[name]) if name in live else None,
+                axes=axes if parameter.dim() > 1 else (),
+            )
+            for name, parameter in parameters.items()
+        )
+
+    def parameters_by_name(self) -> dict[str, CodedParameter]:
+        """Parameter name -> how it is coded."""
+        found = {}
+        for name, coded in zip(self.names, self.coded, strict=True):
+            assert isinstance(coded, CodedParameter)
+            found[name] = coded
+        return found
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The network's output with the parameters that a reader of the file would get."""
+        values = {name: coded() for name, coded in self.parameters_by_name().items()}
+        return functional_call(self.network, values, args, kwargs)
+
+    def rate_bits(self) -> Float[Tensor, ""]:
+        """Code length of all symbols under the learned priors, bits."""
+        lengths = [coded.bits() for coded in self.parameters_by_name().values()]
+        return torch.stack(lengths).sum()
+
+    def kl_nats(self) -> Float[Tensor, ""]:
+        """The complexity term: ``rate_bits`` in nats."""
+        return self.rate_bits() * math.log(2.0)
+
+    def plain(self) -> nn.Module:
+        """The plain network with the decoded parameters; buffers are those of training."""
+        network = copy.deepcopy(self.network)
+        with torch.no_grad():
+            for name, coded in self.parameters_by_name().items():
+                network.get_parameter(name).copy_(coded())
+        return network.requires_grad_(True)
+
+    def clamp_(self) -> None:
+        """Put the priors' scales back within their bounds."""
+        for coded in self.parameters_by_name().values():
+            coded.prior.clamp_()
+
+    def named_roles(self) -> dict[str, str]:
+        """Parameter name -> ``mean`` (values) or ``scale`` (steps and priors): what sets its step size."""
+        return {
+            name: "mean" if name.endswith(".value") else "scale"
+            for name, parameter in self.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def effective_parameters(self) -> int:
+        """Symbols that are not zero."""
+        return sum(int(np.count_nonzero(c.symbols())) for c in self.parameters_by_name().values())
+
+    # a network without scales: nothing is removed while its bits are trained
+
+    def removability(self) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+        """None."""
+        return {}
+
+    def units_kept(self) -> dict[str, tuple[int, int]]:
+        """None."""
+        return {}
+
+    def kept_masks(self) -> dict[str, BoolArray]:
+        """None."""
+        return {}
+
+    def shrink_(self, keep: Mapping[str, BoolArray]) -> list[Cut]:
+        """Nothing to shrink.
+
+        Raises:
+            ConfigError: something is asked to go.
+        """
+        if keep:
+            raise ConfigError(
+                f"CodedNetwork: got masks for {sorted(keep)}, expected none: units leave before or after "
+                "the bits pass"
+            )
+        return []

@@ -1,0 +1,130 @@
+"""A network of symbols: what a reader gets, what it costs, and that training makes the file small."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from epigram import codec
+from epigram.convert import CodedNetwork
+from epigram.errors import ConfigError
+from epigram.objective import ELBO
+from epigram.records import CodedTensor, FileContents
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
+    )
+
+
+def test_it_computes_what_a_reader_of_its_symbols_computes():
+    coded = CodedNetwork(network())
+    x = torch.randn(5, 1, 4, 4)
+    plain = coded.plain()
+    for mode in (True, False):
+        assert torch.equal(coded.train(mode)(x), plain.train(mode)(x))
+    for name, part in coded.parameters_by_name().items():
+        decoded = part.symbols() * part.step
+        assert np.allclose(decoded, plain.get_parameter(name).detach().numpy(), rtol=1e-6)
+
+
+def test_small_steps_keep_the_network():
+    net = network().eval()
+    x = torch.randn(5, 1, 4, 4)
+    coded = CodedNetwork(net, steps={name: 1e-6 for name, _ in net.named_parameters()}).eval()
+    assert torch.allclose(coded(x), net(x), atol=1e-4)
+
+
+def test_the_complexity_term_is_the_code_length_in_nats():
+    coded = CodedNetwork(network()).eval()
+    bits = 0.0
+    for part in coded.parameters_by_name().values():
+        symbols = torch.from_numpy(part.symbols()).float()
+        bits += float(part.prior.bits(symbols).detach().sum())
+    assert float(coded.rate_bits().detach()) == pytest.approx(bits, rel=1e-5)
+    assert float(coded.kl_nats().detach()) == pytest.approx(bits * math.log(2), rel=1e-5)
+
+
+def test_dead_inputs_take_no_symbols_and_no_bits():
+    net = network()
+    live = np.arange(16) % 2 == 0
+    coded, whole = CodedNetwork(net, live={"4.weight": live}).eval(), CodedNetwork(net).eval()
+    symbols = coded.parameters_by_name()["4.weight"].symbols()
+    assert not symbols[:, ~live].any() and symbols[:, live].any()
+    assert not coded.plain()[4].weight[:, ~torch.from_numpy(live)].any()
+    assert float(coded.rate_bits().detach()) < float(whole.rate_bits().detach())
+
+
+def test_every_value_step_and_prior_learns_and_the_network_does_not():
+    net = network()
+    with torch.no_grad():
+        net[1].bias.copy_(torch.randn(4))
+    coded = CodedNetwork(net, axes=(0, 1)).train()
+    elbo = ELBO(coded, num_train_examples=10)
+    elbo(coded(torch.randn(8, 1, 4, 4)).square().mean()).backward()
+    for name, parameter in coded.named_parameters():
+        if name.startswith("network."):
+            assert parameter.grad is None
+        else:
+            assert torch.isfinite(parameter.grad).all() and parameter.grad.any(), name
+    roles = coded.named_roles()
+    assert {roles[f"coded.{i}.value"] for i in range(6)} == {"mean"}
+    assert roles["coded.0.log_step"] == roles["coded.0.prior.factors.1"] == "scale"
+    assert not any(name.startswith("network.") for name in roles)
+
+
+def test_training_by_the_rate_makes_the_file_small():
+    """Values nobody needs go to zero, and the predicted rate is near what the coder takes."""
+    torch.manual_seed(1)
+    teacher = nn.Linear(40, 20)
+    with torch.no_grad():
+        teacher.weight[:, 10:] = 0.0
+        teacher.bias.zero_()
+    start = nn.Linear(40, 20)
+    start.load_state_dict(teacher.state_dict())
+    with torch.no_grad():
+        start.weight.add_(0.02 * torch.randn_like(start.weight))
+    coded = CodedNetwork(start).train()
+    fast = [p for n, p in coded.named_parameters() if p.requires_grad and not n.endswith("value")]
+    slow = [p for n, p in coded.named_parameters() if n.endswith("value")]
+    optimizer = torch.optim.Adam([{"params": slow, "lr": 3e-3}, {"params": fast, "lr": 2e-2}])
+    before = size_of(coded)
+    elbo = ELBO(coded, num_train_examples=20_000)
+    for _ in range(300):
+        x = torch.randn(64, 40)
+        optimizer.zero_grad()
+        elbo(50.0 * (coded(x) - teacher(x)).square().mean()).backward()
+        optimizer.step()
+        coded.clamp_()
+    coded.eval()
+    assert size_of(coded) < 0.6 * before
+    assert coded.effective_parameters() < 300
+    assert float(coded.rate_bits().detach()) / 8 == pytest.approx(size_of(coded), rel=0.2, abs=25)
+
+
+def size_of(coded: CodedNetwork) -> float:
+    parts = coded.parameters_by_name()
+    tensors = tuple(
+        CodedTensor(n, p.symbols().shape, p.symbols(), codec.representable_step(p.step))
+        for n, p in parts.items()
+    )
+    return codec.size_estimate(FileContents(tensors), "bare").total
+
+
+def test_nothing_leaves_it_and_bad_names_are_refused():
+    coded = CodedNetwork(network())
+    assert coded.shrink_({}) == [] and coded.units_kept() == coded.removability() == {}
+    with pytest.raises(ConfigError, match="expected none"):
+        coded.shrink_({"conv": np.ones(4, bool)})
+    with pytest.raises(ConfigError, match="'nobody' is not among the parameters"):
+        CodedNetwork(network(), steps={"nobody": 1.0})
+    with pytest.raises(ConfigError, match="got step 0"):
+        CodedNetwork(network(), steps={"4.weight": 0.0})
+    with pytest.raises(ConfigError, match="axis 3"):
+        CodedNetwork(network(), axes=(3,))

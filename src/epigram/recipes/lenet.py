@@ -42,13 +42,14 @@ _CONV = CompressSettings(
         grad_clip=5.0,
     ),
     prune=PruneSettings(shrink_cut=1.0),
-    finetune=TrainSettings(epochs=40, learning_rate=2e-3),
+    finetune=TrainSettings(epochs=25, learning_rate=2e-3),
     teacher_share=_TEACHER_SHARE,
 )
 
 _CONV_HORSESHOE = replace(
     _CONV,
     structure=replace(_CONV.structure, kl_weight=1.3),
+    finetune=replace(_CONV.finetune, epochs=40),
     posterior=PosteriorSettings(prior="group-horseshoe", scale_logvar_init=-2.0),
     prune=PruneSettings(candidates=64, tolerance=0.003),
 )

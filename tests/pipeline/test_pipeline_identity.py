@@ -105,7 +105,7 @@ PREPROCESS, AUGMENT = Preprocess(0.5, 0.25), Augment(shift=1)
         {"augment": replace(AUGMENT, flip=True)},
         {"sources": ("json",)},
     ],
-    ids=str,
+    ids=lambda more: next(iter(more)),
 )
 def test_every_part_of_the_recipe_changes_the_identity(more: dict[str, Any]) -> None:
     base: dict[str, Any] = {

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from epigram.errors import UnsupportedModelError
-from epigram.structure.grouping import describe
+from epigram.records import LeftWhole
+from epigram.structure.grouping import SizedStructure, describe
 from epigram.structure.propagate import Propagation
-from epigram.structure.trace import trace
+from epigram.structure.trace import named_tensors, trace
 from epigram.structure.trial import keep_what_can_go
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from epigram.structure.grouping import SizedStructure
     from epigram.structure.trace import ExampleInputs
 
 
-def analyse(model: nn.Module, example_inputs: ExampleInputs) -> SizedStructure:
+def analyse(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    attention: Literal["heads", "places"] = "heads",
+    on_failure: Literal["raise", "leave"] = "raise",
+) -> SizedStructure:
     """Which units of a network fall together, who produces and who reads them.
 
     The model's training mode, tensors and the global random state are as before afterwards.
@@ -26,13 +32,34 @@ def analyse(model: nn.Module, example_inputs: ExampleInputs) -> SizedStructure:
         model: Any plain module; its own class is kept by the surgery.
         example_inputs: The positional arguments of one call, as a tuple or one tensor; two
             examples of the batch are enough.
+        attention: The units where heads times places are split up: whole heads, or the same
+            place of every head (the width of a head).
+        on_failure: ``"leave"``: a network nothing can be said about has no groups, and the reason
+            is in ``left_whole``, instead of an error.
 
     Raises:
-        UnsupportedModelError: the model cannot be traced or copied, or no layer has parameters that
-            read or produce units; the message says which.
+        UnsupportedModelError: the model cannot be traced or copied, has no values yet, or no layer
+            has parameters that read or produce units; the message says which.
     """
+    try:
+        return _analyse(model, example_inputs, by_places=attention == "places")
+    except UnsupportedModelError as error:
+        if on_failure == "raise":
+            raise
+        shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+        left = (LeftWhole("forward", "export", str(error)),)
+        return SizedStructure((), (), left, shapes)
+
+
+def _analyse(model: nn.Module, example_inputs: ExampleInputs, *, by_places: bool) -> SizedStructure:
+    empty = [name for name, tensor in named_tensors(model).items() if tensor.is_meta]
+    if empty:
+        raise UnsupportedModelError(
+            f"structure: {empty[0]} is on the meta device and has no values; removal is tried on a "
+            "copy, so put the model on a real one first: model.to_empty(device='cpu'), then load it"
+        )
     traced = trace(model, example_inputs)
-    propagation = Propagation(traced)
+    propagation = Propagation(traced, by_places=by_places)
     if not any(use.role in ("reads", "produces") for use in propagation.uses):
         met = sorted(
             {str(n.target) for n in traced.graph_module.graph.nodes if n.op == "call_function"}

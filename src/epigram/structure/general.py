@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
 
 from epigram.structure.surgery import copied
 from epigram.structure.trace import evaluating
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _SEED = 20170224
 _LARGE = 50_000_000
 """More parameters than this are tried in their own precision, to spare memory."""
+_LIGHT_FLOPS = 2_000_000_000
+_LEAST_WIDTH, _LEAST_LENGTH = 48, 16
 
 
 def in_general_position(
@@ -38,6 +41,47 @@ def in_general_position(
             if _runs(double, given):
                 return double, given
     return network, drawn if _runs(network, drawn) else inputs
+
+
+def lighter(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Fewer examples, smaller maps or shorter sequences, where a forward pass is long and takes them.
+
+    A network that insists on a size (``view(-1, 800)``, a table of positions) keeps it.
+    """
+    for change in (_one_example, _half_as_wide, _half_as_wide, _half_as_long, _half_as_long):
+        if flops(network, inputs) <= _LIGHT_FLOPS:
+            break
+        changed = tuple(change(x) for x in inputs)
+        if _runs(network, changed):
+            inputs = changed
+    return inputs
+
+
+def flops(network: nn.Module, inputs: tuple[Any, ...]) -> int:
+    """Floating-point operations of one forward pass: counted, not timed, so alike on all machines."""
+    with FlopCounterMode(display=False) as counter, evaluating(network):
+        network(*inputs)
+    return int(counter.get_total_flops())
+
+
+def _one_example(value: Any) -> Any:
+    batch = isinstance(value, torch.Tensor) and value.dim() > 1
+    return value[:1] if batch else value
+
+
+def _half_as_wide(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor) or value.dim() < 4:
+        return value
+    for axis in range(2, value.dim()):
+        if value.shape[axis] >= 2 * _LEAST_WIDTH:
+            value = value.narrow(axis, 0, value.shape[axis] // 2)
+    return value.contiguous()
+
+
+def _half_as_long(value: Any) -> Any:
+    sequence = isinstance(value, torch.Tensor) and value.dim() in (2, 3)
+    long = sequence and value.shape[1] >= 2 * _LEAST_LENGTH and not value.is_floating_point()
+    return value[:, : value.shape[1] // 2].contiguous() if long else value
 
 
 def _randomise_(module: nn.Module, generator: torch.Generator) -> None:

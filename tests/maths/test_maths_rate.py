@@ -10,12 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epigram import codec
 from epigram.maths.rate import (
     LOG_SCALE_MAX,
     LOG_SCALE_MIN,
     laplace_bin_log_mass,
     mixture_bits,
     rounded,
+    writable,
 )
 
 
@@ -95,3 +97,15 @@ def test_rounding_passes_gradients_through():
     assert y.tolist() == [0.0, 2.0, -2.0]
     y.sum().backward()
     assert x.grad.tolist() == [1.0, 1.0, 1.0]
+
+
+@given(st.floats(1e-30, 1e30, allow_nan=False))
+def test_a_writable_step_is_one_that_the_file_can_say(step):
+    got = writable(torch.tensor(step, dtype=torch.float64))
+    assert float(got) == pytest.approx(codec.representable_step(step), rel=1e-15)
+
+
+def test_a_step_learns_as_if_it_were_not_rounded():
+    step = torch.tensor(0.123, requires_grad=True)
+    writable(step).backward()
+    assert float(step.grad) == 1.0

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from epigram.convert.cutting import Cut
 from epigram.errors import ConfigError
-from epigram.maths.rate import rounded
+from epigram.maths.rate import rounded, writable
 from epigram.priors.symbols import SymbolPrior
 from epigram.records import BoolArray
 
@@ -67,13 +67,13 @@ class CodedParameter(nn.Module):
 
     def forward(self) -> Tensor:
         """Step times symbol, with a gradient for value and step."""
-        step = self.log_step.exp()
+        step = self._step()
         written = step * rounded(self.value / step)
         return written if self.live is None else written * self.live
 
     def bits(self) -> Float[Tensor, ""]:
         """Code length: of the rounded symbols in eval(), of noisy ones, whose gradient is, in train()."""
-        scaled = self.value / self.log_step.exp()
+        scaled = self.value / self._step()
         noisy = self.training
         symbols = scaled + (torch.rand_like(scaled) - 0.5) if noisy else torch.round(scaled)
         bits = self.prior.bits(symbols)
@@ -82,15 +82,18 @@ class CodedParameter(nn.Module):
     @torch.no_grad()
     def symbols(self) -> np.ndarray[Any, np.dtype[np.int32]]:
         """The integers, zero where nothing is live."""
-        symbols = torch.round(self.value / self.log_step.exp())
+        symbols = torch.round(self.value / self._step())
         if self.live is not None:
             symbols = symbols * self.live
         return symbols.cpu().numpy().astype(np.int32)
 
     @property
     def step(self) -> float:
-        """The step, as it is now."""
-        return math.exp(float(self.log_step.detach()))
+        """The step, as the file can say it."""
+        return float(self._step().detach())
+
+    def _step(self) -> Tensor:
+        return writable(self.log_step.exp())
 
 
 class CodedNetwork(nn.Module):

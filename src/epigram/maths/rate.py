@@ -69,3 +69,10 @@ def mixture_bits(
 def rounded(scaled: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The nearest whole number; its gradient is passed straight through."""
     return scaled + (torch.round(scaled) - scaled).detach()
+
+
+def writable(step: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The nearest step that the file can say, five significant bits; straight-through gradient."""
+    mantissa, exponent = torch.frexp(step.detach())
+    nearest = torch.ldexp(torch.round(mantissa * 32.0) / 32.0, exponent)
+    return step + (nearest - step).detach()

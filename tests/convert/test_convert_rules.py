@@ -385,3 +385,28 @@ def test_a_vision_transformer_trains() -> None:
     twin.train()
     (twin(x).square().sum() + twin.kl_nats() / 100).backward()
     assert all(torch.isfinite(p.grad).all() for p in twin.parameters())
+
+
+def test_heads_leave_as_units_of_one_scale() -> None:
+    network = nn.Sequential(encoder(), nn.Linear(8, 3)).double().eval()
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    twin = bayesianize(network, x)
+    heads = [
+        g.name
+        for g in twin.structure.groups
+        if any(m.tensor.endswith("out_proj.weight") and m.role == "reads" for m in g.members)
+    ]
+    assert len(heads) == 2
+    assert all(twin.units_kept()[name] == (2, 2) for name in heads)
+    twin.scale(heads[0]).z_mean.data[1] = 0.0
+    expected = twin(x)
+    twin.shrink_({heads[0]: torch.tensor([True, False]).numpy()})
+    attention = twin.network[0].layers[0].self_attn
+    assert (attention.num_heads, attention.head_dim) == (1, 4)
+    torch.testing.assert_close(twin(x), expected, rtol=1e-12, atol=1e-12)
+    plain = twin.plain()
+    torch.testing.assert_close(plain(x), expected, rtol=1e-12, atol=1e-12)
+    again = bayesianize(plain, x)
+    torch.testing.assert_close(again(x), expected, rtol=1e-12, atol=1e-12)
+    twin.train()
+    twin(x).sum().backward()

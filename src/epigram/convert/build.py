@@ -18,7 +18,7 @@ from epigram.convert.reading import read_by
 from epigram.convert.rules import Choice, Frozen, Ignored, choose
 from epigram.convert.settings import PosteriorSettings, PriorName
 from epigram.convert.twin import Twin
-from epigram.layers import VariationalMultiheadAttention, from_plain
+from epigram.layers import NORMALISATION, VariationalMultiheadAttention, from_plain
 from epigram.priors import GroupScale
 from epigram.records import Structure
 from epigram.structure import analyse
@@ -77,7 +77,14 @@ def bayesianize(
     for axis in structure.positions:
         if position_key(axis) in positions.values():
             scales[position_key(axis)] = settings.make_scale(axis.size, dtype=dtype)
-    twin = Twin(network, structure, scales, deterministic=choice.deterministic, unscaled=unscaled)
+    twin = Twin(
+        network,
+        structure,
+        scales,
+        deterministic=choice.deterministic,
+        unscaled=unscaled,
+        normalised=_normalised(structure, choice),
+    )
     return twin.to(first.device).train(model.training)
 
 
@@ -137,8 +144,10 @@ def _without_scale(
     found = {}
     for group in structure.groups:
         tensors = read_by(group)
-        if not tensors:
-            found[group.name] = "no layer with parameters reads it"
+        if any(member.role == "consumed" for member in group.members):
+            found[group.name] = "a product of two activations reads it, no layer does"
+        elif not tensors:
+            found[group.name] = "no layer reads it"
         for tensor in tensors:
             path = tensor.rpartition(".")[0]
             if tensor not in readers:
@@ -149,3 +158,14 @@ def _without_scale(
             elif path in off_axis:
                 found.setdefault(group.name, off_axis[path])
     return found
+
+
+def _normalised(structure: Structure, choice: Choice) -> set[str]:
+    """The groups all of whose readers put out units that a normalisation carries."""
+    behind: set[str] = set()
+    for group in structure.groups:
+        carried = {m.tensor.rpartition(".")[0] for m in group.members if m.role == "carries"}
+        if any(choice.deterministic.get(path) == NORMALISATION for path in carried):
+            behind |= {m.tensor for m in group.members if m.role == "produces"}
+    read = {group.name: set(read_by(group)) for group in structure.groups}
+    return {name for name, tensors in read.items() if tensors and tensors <= behind}

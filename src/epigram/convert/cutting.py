@@ -14,9 +14,10 @@ from epigram.convert.kept import Kept, position_key
 from epigram.convert.readers import holder
 from epigram.layers import VariationalLayer
 from epigram.priors import GroupScale
+from epigram.priors.base import put_data_
 from epigram.records import BoolArray, IntArray, Structure
 from epigram.structure import slice_plan
-from epigram.structure.fit import fit_modules_
+from epigram.structure.fit import fit_modules_, set_attributes_
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,8 @@ def cut_units_(
     """
     carried = {m.tensor for g in structure.groups for m in g.members if m.role == "carries"}
     cuts, plain = [], []
-    for tensor, axes in slice_plan(structure, keep).items():
+    plan = slice_plan(structure, keep)
+    for tensor, axes in plan.items():
         found, leaf = holder(network, tensor)
         gathered = found if isinstance(found, GatheredReader) else None
         module: nn.Module = found if gathered is None else gathered.layer
@@ -59,6 +61,7 @@ def cut_units_(
                 cuts += _cut_(getattr(module, leaf), axis, kept)
                 plain.append(getattr(module, leaf))
     fit_modules_(network, plain)
+    set_attributes_(network, plan.attributes)
     return cuts
 
 
@@ -102,8 +105,7 @@ def _cut_(tensor: Tensor | None, axis: int, kept: IntArray) -> list[Cut]:
     if tensor is None or tensor.shape[axis] == len(kept):
         return []
     index = torch.from_numpy(np.ascontiguousarray(kept))
-    tensor.grad = None
-    tensor.data = tensor.data.index_select(axis, index.to(tensor.device))
+    put_data_(tensor, tensor.data.index_select(axis, index.to(tensor.device)))
     return [Cut(tensor, axis, index)] if isinstance(tensor, nn.Parameter) else []
 
 

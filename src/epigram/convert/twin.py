@@ -10,7 +10,7 @@ network (the user's class, layers replaced) ◀── scales, one per group and 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Twin(nn.Module):
         scales: one scale per group and per position axis, by name.
         deterministic: what stayed as it was, and why.
         unscaled: groups without a scale, and why.
+        normalised: groups whose readers are all followed by a normalisation.
 
     Attributes:
         structure: of the network as it is now.
@@ -59,10 +60,12 @@ class Twin(nn.Module):
         *,
         deterministic: Mapping[str, str] | None = None,
         unscaled: Mapping[str, str] | None = None,
+        normalised: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.deterministic = dict(deterministic or {})
         self.unscaled = dict(unscaled or {})
+        self._normalised = frozenset(normalised)
         self.network = network
         self.names = tuple(scales)
         self.scales = nn.ModuleList(scales.values())
@@ -105,8 +108,19 @@ class Twin(nn.Module):
 
     @torch.no_grad()
     def removability(self) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-        """Per scale, how clearly each of its units is noise."""
-        return {name: self.scale(name).removability().double().cpu().numpy() for name in self.names}
+        """Per scale, how clearly each of its units is noise.
+
+        Where a normalisation behind every reader cancels a common factor of all scales, a prior that
+        is not scale-free says nothing by the size of that factor: removability then counts from the
+        group's least removable unit.
+        """
+        found = {}
+        for name in self.names:
+            values = self.scale(name).removability().double().cpu().numpy()
+            if name in self._normalised and not self.scale(name).scale_free and values.size:
+                values = values - values.min()
+            found[name] = values
+        return found
 
     def units_kept(self) -> dict[str, tuple[int, int]]:
         """Per scale: units left, units at the start."""

@@ -16,6 +16,7 @@ from epigram.layers.prediction import Prediction, predict
 from epigram.layers.scaling import ScaleUse
 from epigram.layers.transposed import VariationalTransposedLinear
 from epigram.layers.twins import (
+    NORMALISATION,
     TWINS,
     from_plain,
     sampling,
@@ -28,6 +29,7 @@ from epigram.layers.twins import (
 from epigram.priors import shared_draws
 
 __all__ = [
+    "NORMALISATION",
     "TWINS",
     "Prediction",
     "ScaleUse",

@@ -23,13 +23,14 @@ from epigram.layers.base import VariationalLayer
 from epigram.layers.linear import VariationalLinear
 from epigram.layers.shell import Shell
 from epigram.layers.twins import from_plain
+from epigram.structure.attention import NarrowAttention, fit_attention_
 
 _PACKED, _SEPARATE = ("in_proj",), ("q_proj", "k_proj", "v_proj")
 
 
 def why_attention_stays(module: nn.MultiheadAttention) -> str | None:
     """Why an attention cannot have a variational counterpart; None = it can."""
-    if type(module) is not nn.MultiheadAttention:
+    if type(module) not in (nn.MultiheadAttention, NarrowAttention):
         return "a MultiheadAttention of a class of its own"
     if module.bias_k is not None or module.add_zero_attn:
         return "attention with bias_k, bias_v or add_zero_attn"
@@ -211,14 +212,8 @@ class VariationalMultiheadAttention(nn.Module):
     def plain(self) -> nn.Module:
         """The ordinary attention of the posterior mean, scales folded in.
 
-        Raises:
-            UnsupportedModelError: heads are missing, which ``nn.MultiheadAttention`` has no room for.
+        With heads missing it is what the surgery makes of one, ``structure.attention.NarrowAttention``.
         """
-        if self._inner() != self.embed_dim or len(self.out_proj.weight_mean) != self.embed_dim:
-            raise UnsupportedModelError(
-                f"nn.MultiheadAttention: got {self._inner()} inner features for an embed_dim of "
-                f"{self.embed_dim}, expected as many; it cannot hold fewer heads"
-            )
         tensors: dict[str, nn.Parameter | None] = {}
         for name in _PACKED if self.packed else _SEPARATE:
             linear = getattr(self, name).plain()
@@ -229,7 +224,10 @@ class VariationalMultiheadAttention(nn.Module):
             bias = self.joint_bias
             tensors["in_proj_bias"] = nn.Parameter(bias.clone(), bias.requires_grad)
         out = self.out_proj.plain()
-        return self._shell.filled(tensors, modules={"out_proj": out}).train(self.training)
+        plain = self._shell.filled(tensors, modules={"out_proj": out}).train(self.training)
+        assert isinstance(plain, nn.MultiheadAttention)
+        fit_attention_(plain, "attention")
+        return plain
 
     def tensor_of(self, leaf: str) -> tuple[nn.Module, str]:
         """The module of ours that holds one of the original's own tensors, and its name there."""

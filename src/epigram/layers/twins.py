@@ -26,6 +26,9 @@ from epigram.layers.transposed import VariationalTransposedLinear, is_hugging_fa
 from epigram.maths.kl import sum_kl_standard_normal
 from epigram.priors import GroupScale
 
+NORMALISATION = "normalisation: its few parameters stay as they are"
+"""Why a normalisation layer stays deterministic."""
+
 _COMPUTES = ("forward", "_conv_forward", "__call__", "_call_impl", "__getattr__")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -129,7 +132,7 @@ def why_deterministic(module: nn.Module) -> str | None:
     exclusions, frozen parameters) is up to ``convert``.
     """
     if isinstance(module, _NORMALISATIONS) or type(module).__name__.endswith("Norm"):
-        return "normalisation: its few parameters stay as they are"
+        return NORMALISATION
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return "recurrent: its weights are used at every step of a sequence"
     own = dict(module.named_parameters(recurse=False))

@@ -45,6 +45,9 @@ class GroupScale(nn.Module, ABC):
     trivial: ClassVar[bool] = False
     """True when z is 1 always, so that readers may skip the multiplication."""
 
+    scale_free: ClassVar[bool] = True
+    """True when neither the KL nor the removability changes where all z are multiplied by a number."""
+
     def __init__(
         self, units: int, *, logvar_min: float | None = None, logvar_max: float | None = None
     ) -> None:
@@ -135,12 +138,28 @@ class GroupScale(nn.Module, ABC):
         """
         for name, axis in self.unit_parameters().items():
             parameter = self.get_parameter(name)
-            parameter.grad = None
-            parameter.data = parameter.data.index_select(axis, index.to(parameter.device))
+            put_data_(parameter, parameter.data.index_select(axis, index.to(parameter.device)))
 
     def extra_repr(self) -> str:
         """What ``print(scale)`` shows."""
         return f"units={self.units}"
+
+
+def put_data_(tensor: Tensor, data: Tensor) -> None:
+    """Give a parameter or buffer other data, of another shape too; its gradient is dropped.
+
+    While a loss of the past is still alive (``loss`` in a training loop), so is autograd's node that
+    adds up the parameter's gradient, and it insists on the old shape. torch lets go of the node when
+    the type of the data changes, so it is changed on the way.
+
+    Args:
+        tensor: keeps its identity.
+        data: of the same type and device.
+    """
+    tensor.grad = None
+    other = torch.float32 if data.dtype == torch.float16 else torch.float16
+    tensor.data = data.new_empty(0, dtype=other)
+    tensor.data = data
 
 
 def check_units(where: str, units: int) -> None:

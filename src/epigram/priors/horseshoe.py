@@ -14,6 +14,7 @@ parametrisation is non-centred: s is a factor of every draw, not a parameter of 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -62,6 +63,8 @@ class GroupHorseshoe(GroupScale):
         >>> torch.allclose(scale.mean(), torch.ones(3), rtol=1e-5)
         True
     """
+
+    scale_free: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -14,6 +14,9 @@ from epigram.train.run import Run
 from epigram.train.settings import TrainSettings
 from epigram.train.storage import load_state, save_state
 
+OWN = ("random", "place")
+"""What each process has a state of its own of."""
+
 
 def checkpoint_path(folder: Path, stage: str) -> Path:
     """Where a stage's checkpoint is."""
@@ -27,7 +30,11 @@ def save_checkpoint(folder: Path, run: Run, *, about: dict[str, Any]) -> None:
         StorageError: the disk is full; the previous checkpoint is untouched.
     """
     path = checkpoint_path(folder, about["stage"])
-    save_state(path, {"about": about, "state": run.state()})
+    state = run.state()
+    own = run.team.gathered({name: state[name] for name in OWN})
+    if run.team.size > 1:
+        state["processes"] = own
+    run.team.led(lambda: save_state(path, {"about": about, "state": state}))
 
 
 def load_checkpoint(
@@ -56,8 +63,13 @@ def load_checkpoint(
     return state
 
 
+def state_of(state: dict[str, Any], rank: int) -> dict[str, Any]:
+    """One process's part of a state that several wrote together."""
+    return {**state, **state["processes"][rank]} if "processes" in state else state
+
+
 def about_run(
-    *, stage: str, seed: int, settings: TrainSettings, train_set_size: int
+    *, stage: str, seed: int, settings: TrainSettings, train_set_size: int, processes: int = 1
 ) -> dict[str, Any]:
     """What must be the same for a checkpoint to be gone on from; bookkeeping may differ."""
     computed = {f.name for f in fields(settings) if not f.metadata.get("bookkeeping")}
@@ -66,4 +78,5 @@ def about_run(
         "seed": seed,
         "train_set_size": train_set_size,
         "settings": {k: v for k, v in to_dict(settings).items() if k in computed},
+        **({"processes": processes} if processes > 1 else {}),
     }

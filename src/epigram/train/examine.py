@@ -88,7 +88,7 @@ def examine(run: Run, x: Tensor, y: Tensor) -> Finding | None:
     found = _first("gradient norm", [("all parameters", grad_norm)])
     if found:
         return found
-    run.update(parts, grad_norm, len(x))
+    run.update(parts, grad_norm)
     return _first("parameter after the step", named)
 
 

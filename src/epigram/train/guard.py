@@ -73,6 +73,13 @@ class Guard:
 
     def _hunt(self) -> NoReturn:
         """Run again from the snapshot, find the bad step, write it down, and stop."""
+        if self._run.team.size > 1:
+            place = self._run.place
+            raise NonFiniteError(
+                f"stage {self._stage!r}, epoch {place.epoch + 1}, within the {self._every} steps before "
+                f"step {place.step}: a NaN or infinity in one of {self._run.team.size} processes; train "
+                "with a single process to have the step kept and its first bad tensor named"
+            )
         run, until = self._run, self._run.place.step
         assert self._snapshot is not None, "begin() comes before the first step"
         run.restore(self._snapshot)

@@ -16,7 +16,7 @@ from epigram.data import Augment, TensorSet, batches, batches_per_epoch
 from epigram.errors import ConfigError
 from epigram.evaluate import Metric, evaluate
 from epigram.objective import check_num_train_examples
-from epigram.train.checkpoint import about_run, load_checkpoint
+from epigram.train.checkpoint import about_run, load_checkpoint, state_of
 from epigram.train.learner import Learner
 from epigram.train.metrics import read_metrics
 from epigram.train.progress import Progress, ProgressLine
@@ -26,6 +26,7 @@ from epigram.train.settings import TrainSettings
 from epigram.train.signals import StopSignals
 from epigram.train.stage import Stage, Stop
 from epigram.train.state import seeded
+from epigram.train.team import Team
 
 Preprocessing = Callable[[Tensor], Tensor]
 
@@ -104,25 +105,34 @@ def fit(
         InterruptedRunError: Ctrl-C or SIGTERM; a checkpoint is written.
         StorageError: the disk is full; the last checkpoint is untouched.
     """
-    where = torch.device(device)
+    where, team = torch.device(device), Team()
     _check_n(learner, fit_set, settings)
-    _check_last_batch(learner, fit_set, settings)
+    _check_last_batch(learner, fit_set, settings, team)
     steps_per_epoch = batches_per_epoch(
         len(fit_set), batch_size=settings.batch_size, drop_last=settings.drop_last
     )
     learner.module.to(where)
-    about = about_run(stage=stage, seed=seed, settings=settings, train_set_size=len(fit_set))
-    saved = load_checkpoint(Path(folder), about=about, device=where)
+    about = about_run(
+        stage=stage,
+        seed=seed,
+        settings=settings,
+        train_set_size=len(fit_set),
+        processes=team.size,
+    )
+    saved = team.led(lambda: load_checkpoint(Path(folder), about=about, device=where))
     if saved is not None:
+        saved = state_of(saved, team.rank)
         learner.load_state(saved["learner"])  # shapes first: the optimiser is built on them
-    run = Run(learner, settings, Schedule(settings, max(1, steps_per_epoch)), where)
+    else:
+        team.copy_from_leader_(learner.module)
+    run = Run(learner, settings, Schedule(settings, max(1, steps_per_epoch)), where, team)
     on_device = fit_set.to(where)
     open_batches = partial(
         _open_batches, run, on_device, seed=seed, preprocess=preprocess, augment=augment
     )
     check = partial(evaluate, preprocess=preprocess, device=where, metrics=metrics)
     with ExitStack() as session:
-        session.enter_context(seeded(seed, where))
+        session.enter_context(seeded(team.seed(seed), where))
         if saved is not None:
             run.restore(saved)
         signals = session.enter_context(StopSignals())
@@ -132,19 +142,24 @@ def fit(
             about=about,
             open_batches=open_batches,
             control=None if control_set is None else partial(check, data=control_set.to(where)),
-            progress=ProgressLine() if progress == "auto" else progress,
+            progress=_shown(progress) if team.leads else None,
             stop=stop or (lambda: False),
             signals=signals,
         )
         completed = stage_loop.train(session)
+    metrics_file = Path(folder) / "metrics.jsonl"
     return FitResult(
         stage=stage,
         completed=completed,
         epochs=run.place.epoch,
         steps=run.place.step,
         resumed=saved is not None,
-        history=tuple(read_metrics(Path(folder) / "metrics.jsonl", stage=stage)),
+        history=tuple(team.led(lambda: read_metrics(metrics_file, stage=stage))),
     )
+
+
+def _shown(progress: Progress | Literal["auto"] | None) -> Progress | None:
+    return ProgressLine() if progress == "auto" else progress
 
 
 _BATCH_NORM = (
@@ -155,15 +170,21 @@ _BATCH_NORM = (
 )
 
 
-def _check_last_batch(learner: Learner, fit_set: TensorSet, settings: TrainSettings) -> None:
-    """Batch normalisation cannot be trained on a batch of one."""
-    alone = len(fit_set) % settings.batch_size == 1 and not settings.drop_last
-    modules = learner.module.modules()
-    if alone and any(isinstance(module, _BATCH_NORM) for module in modules):
+def _check_last_batch(
+    learner: Learner, fit_set: TensorSet, settings: TrainSettings, team: Team
+) -> None:
+    """Batch normalisation cannot be trained on a batch of one, and nothing on a batch of none."""
+    last = len(fit_set) % settings.batch_size
+    last = settings.batch_size if settings.drop_last or not last else last
+    normalised = any(isinstance(module, _BATCH_NORM) for module in learner.module.modules())
+    needed = 2 if normalised and settings.batch_size > 1 else 1
+    if team.smallest_share(last) < needed:
+        shared = f" for {team.size} processes" if team.size > 1 else ""
         raise ConfigError(
             f"fit: {len(fit_set)} examples in batches of {settings.batch_size} leave a last batch of "
-            "one, which batch normalisation cannot be trained on; expected another batch_size, or "
-            "drop_last"
+            f"{'one' if last == 1 else last}{shared}, which "
+            f"{'batch normalisation' if normalised else 'one of them'} cannot be trained on; expected "
+            "another batch_size, or drop_last"
         )
 
 

@@ -15,6 +15,7 @@ from epigram.train.optimizers import build_optimizer, set_learning_rate_
 from epigram.train.schedule import Schedule
 from epigram.train.settings import TrainSettings
 from epigram.train.state import Place, capture, restore, sums_on
+from epigram.train.team import Team
 
 
 @dataclass
@@ -29,8 +30,11 @@ class Run:
     settings: TrainSettings
     schedule: Schedule
     device: torch.device
+    team: Team = field(default_factory=Team)
     optimizer: torch.optim.Optimizer = field(init=False)
     place: Place = field(init=False)
+    _share: float = field(init=False, default=1.0)
+    _examples: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.optimizer = build_optimizer(self.learner.parameter_groups(), self.settings)
@@ -45,19 +49,22 @@ class Run:
         """One optimiser step on one batch."""
         parts = self.forward(x, y)
         grad_norm = self.backward(parts)
-        self.update(parts, grad_norm, len(x))
+        self.update(parts, grad_norm)
 
     def forward(self, x: Tensor, y: Tensor) -> StepLoss:
-        """The batch's loss, under autocast if the settings say so."""
+        """The loss of this process's rows of the batch, under autocast if the settings say so."""
+        x, y, self._share = self.team.share(x, y)
+        self._examples = len(x)
         weight = self.schedule.kl_weight(self.place.step)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             return self.learner.loss(x, y, kl_weight=weight)
 
     def backward(self, parts: StepLoss) -> Tensor:
-        """Gradients, clipped if the settings say so; returns their norm before clipping."""
+        """The batch's gradients, clipped if the settings say so; returns their norm before clipping."""
         parts.loss.backward()  # type: ignore[no-untyped-call]
         parameters = self.parameters
+        self.team.average_(parameters, self.learner.module, self._share)
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:
             return torch.zeros((), device=self.device)
@@ -66,20 +73,21 @@ class Run:
             clip_grads_with_norm_(parameters, self.settings.grad_clip, grad_norm)
         return grad_norm
 
-    def update(self, parts: StepLoss, grad_norm: Tensor, examples: int) -> None:
+    def update(self, parts: StepLoss, grad_norm: Tensor) -> None:
         """Move the parameters, enforce bounds, count the step."""
         set_learning_rate_(self.optimizer, self.schedule.learning_rate(self.place.step))
         self.optimizer.step()
         self.learner.after_step(clamp=self.settings.clamp)
-        self.place.add(parts, grad_norm, examples)
+        self.place.add(parts, grad_norm, self._examples)
 
     def healthy(self) -> bool:
-        """Are all sums of this epoch and all parameters finite? Waits for the device.
+        """Are all sums of this epoch and all parameters finite, everywhere? Waits for the device.
 
         A sum is non-finite as soon as one of its terms was, so a look now and then misses nothing.
         """
         largest = get_total_norm([p.detach() for p in self.parameters], norm_type=float("inf"))
-        return bool(torch.isfinite(self.place.sums).all() & torch.isfinite(largest))
+        good = bool(torch.isfinite(self.place.sums).all() & torch.isfinite(largest))
+        return not self.team.any_of(not good)[0]
 
     def state(self) -> dict[str, Any]:
         """The live state; see ``state.capture``."""

@@ -43,7 +43,9 @@ class Stage:
         run, settings = self.run, self.run.settings
         self.stage = str(self.about["stage"])
         self.metrics = self.folder / "metrics.jsonl"
-        drop_after(self.metrics, stage=self.stage, epoch=run.place.epoch)
+        self.team = run.team
+        done = run.place.epoch
+        self.team.led(lambda: drop_after(self.metrics, stage=self.stage, epoch=done))
         if run.place.epoch >= settings.epochs:
             return True
         self.scalars = self._open_scalars(session)
@@ -69,7 +71,7 @@ class Stage:
         return True
 
     def _open_scalars(self, session: ExitStack) -> Scalars | None:
-        if not self.run.settings.tensorboard:
+        if not self.run.settings.tensorboard or not self.team.leads:
             return None
         scalars = Scalars(self.folder, self.stage, first_step=self.run.place.step)
         session.callback(scalars.close)
@@ -92,9 +94,10 @@ class Stage:
         self.guard.look()
         self._finish_epoch()
         more = place.epoch < run.settings.epochs
-        if self.signals.requested or (more and self.stop()):
+        asked, stop = self.team.any_of(self.signals.requested is not None, more and self.stop())
+        if asked or stop:
             self._checkpoint()
-            self._raise_if_interrupted()
+            self._raise_if(asked)
             return False
         if not more or place.epoch % run.settings.checkpoint_every_epochs == 0:
             self._checkpoint()
@@ -103,19 +106,24 @@ class Stage:
     def _leave(self) -> bool:
         """Within an epoch: write a checkpoint if it is time to, or if the run shall end here."""
         every = self.run.settings.checkpoint_every_seconds
-        stopping = self.signals.requested is not None or self.stop()
-        if stopping or (every is not None and time.monotonic() - self.saved_at >= every):
+        asked, stopping, due = self.team.any_of(
+            self.signals.requested is not None,
+            self.stop(),
+            every is not None and time.monotonic() - self.saved_at >= every,
+        )
+        if asked or stopping or due:
             self.guard.look()
             self._count_time()
             self._checkpoint()
-            self._raise_if_interrupted()
+            self._raise_if(asked)
         return stopping
 
-    def _raise_if_interrupted(self) -> None:
-        if self.signals.requested:
+    def _raise_if(self, asked: bool) -> None:
+        if asked:
             place = self.run.place
+            by = self.signals.requested or "a signal to another process"
             raise InterruptedRunError(
-                f"stage {self.stage!r} was stopped by {self.signals.requested} after step "
+                f"stage {self.stage!r} was stopped by {by} after step "
                 f"{place.step} ({place.epoch} of {self.run.settings.epochs} epochs done); a "
                 "checkpoint is written, and the same command goes on from there"
             )
@@ -135,6 +143,7 @@ class Stage:
     def _finish_epoch(self) -> None:
         """Evaluate, tell the learner (which may shrink), log, and turn the page."""
         run, place = self.run, self.run.place
+        place.pool_(self.team)
         train = self._averages()
         learning_rate = run.schedule.learning_rate(place.step - 1)
         self._count_time()
@@ -152,6 +161,7 @@ class Stage:
         )
         told = run.learner.end_of_epoch(end)
         check_optimizer_state(run.optimizer)
+        self.team.check_same(run.learner.module, when=f"after epoch {epoch}")
         self._count_time()
         record = {
             "stage": self.stage,
@@ -164,7 +174,7 @@ class Stage:
             **({"control": control} if control else {}),
             **told,
         }
-        append_metrics(self.metrics, record)
+        self.team.led(lambda: append_metrics(self.metrics, record))
         if self.scalars is not None:
             self.scalars.write(record)
         if self.progress is not None:
@@ -177,7 +187,7 @@ class Stage:
         due = epoch % settings.control_every_epochs == 0 or epoch == settings.epochs
         if self.control is None or not due:
             return {}
-        module = self.run.learner.module
-        figures = self.control(module).figures()
+        module, control = self.run.learner.module, self.control
+        figures: dict[str, Any] = self.team.led(lambda: control(module).figures())
         module.train()
         return {k: float(v) for k, v in figures.items() if k not in ("n", "error_percent")}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from epigram.train.learner import Learner, StepLoss
+from epigram.train.team import Team
 
 _SUMS = 5  # loss, nll, kl, correct, gradient norm
 
@@ -78,6 +79,12 @@ class Place:
         if self.has_accuracy:
             averages["accuracy"] = correct / n
         return averages | {"grad_norm": grad_norm / max(1, self.batch)}
+
+    def pool_(self, team: Team) -> None:
+        """The epoch's sums over all processes instead of this one's."""
+        self.examples = team.total(self.examples)
+        team.sum_(self.sums)
+        self.sums[-1] /= team.size  # the gradient's norm is everyone's already
 
     def begin_epoch(self) -> None:
         """Forget the last epoch's sums."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PICTURES = ROOT / "docs" / "pictures"
 BLOCK = re.compile(r"(<!-- measured:(\w+) -->\n).*?(<!-- measured:end -->)", re.DOTALL)
 NAMES = {
     "lenet-300-100/mnist": "LeNet-300-100, normal-Jeffreys",
@@ -41,6 +43,13 @@ def main() -> int:
             stale.append(page.name)
             if not check:
                 page.write_text(new, "utf-8")
+    for picture in sorted((ROOT / "benchmarks" / "results").glob("*.png")):
+        shown = PICTURES / picture.name
+        if not shown.exists() or shown.read_bytes() != picture.read_bytes():
+            stale.append(f"pictures/{picture.name}")
+            if not check:
+                shown.parent.mkdir(exist_ok=True)
+                shutil.copyfile(picture, shown)
     if check and stale:
         print(f"not what the results say: {', '.join(stale)}", file=sys.stderr)
     return int(check and bool(stale))

@@ -32,6 +32,7 @@ def bayesianize(
     settings: PosteriorSettings | None = None,
     ignored_layers: Ignored = (),
     frozen: Frozen = "deterministic",
+    structure: Structure | None = None,
 ) -> Twin:
     """The variational twin of a network, its weights kept: in ``eval()`` it computes the same.
 
@@ -44,6 +45,7 @@ def bayesianize(
             a module that holds others, all of them.
         frozen: what becomes of layers with a parameter that requires no gradient: they stay
             ``"deterministic"``, or only their means stay frozen (``"variational"``).
+        structure: of this network, if it is known; None = it is analysed.
 
     Raises:
         ConfigError: ``ignored_layers`` names a module that is not there.
@@ -61,7 +63,7 @@ def bayesianize(
         settings = replace(settings, prior=prior)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     choice = choose(model, ignored_layers, frozen=frozen).checked(model)
-    structure = analyse(model, example_inputs)
+    structure = structure or analyse(model, example_inputs)
     by_call, off_axis = why_not_by_call(model, inputs, choice.variational)
     choice = choice.without(by_call).checked(model)
     positions = _position_axes(structure, choice, off_axis) if settings.positions else {}

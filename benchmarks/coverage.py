@@ -55,7 +55,7 @@ SHARE = 0.3
 STEPS = ("build", "analyse", "convert", "elbo_step", "remove", "verify", "train_on", "onnx")
 NEEDED = STEPS[:-1]
 MEMORY = 14 << 30
-PATIENCE = 4
+PATIENCE = 20
 PACKAGES = ("torchvision", "timm", "transformers", "onnx", "onnxscript")
 LIBRARIES = ("torchvision", "timm", "transformers", "onnxscript", "torch.onnx", "torch.export")
 
@@ -65,7 +65,7 @@ def main() -> int:
     arguments = parser().parse_args()
     folders = prepare(arguments)
     about = record.origin(seeds=arguments.seeds, packages=PACKAGES)
-    chosen = [c for c in cases(arguments.suite) if fnmatchcase(c.key, arguments.only)]
+    chosen = in_order(cases(arguments.suite), arguments.only)
     chosen = chosen[:3] if arguments.quick else chosen
     notes = folders.runs / "coverage"
     missing = [c for c in chosen if arguments.fresh or not (notes / f"{c.key}.json").exists()]
@@ -74,7 +74,7 @@ def main() -> int:
     for number, case in enumerate(missing):
         print(f"{number + 1}/{len(missing)} {case.key}", end=" ", file=sys.stderr, flush=True)
         path = notes / f"{case.key}.json"
-        run_child(case, path, arguments.limit)
+        run_child(case, path, arguments)
         print(verdict(read(path)), file=sys.stderr, flush=True)
     paths = [notes / f"{c.key}.json" for c in cases(list(SUITES))]
     found = [read(path) for path in paths if path.exists()]
@@ -88,12 +88,23 @@ def parser() -> argparse.ArgumentParser:
     """The flags."""
     flags = common_flags(__doc__ or "", out="runs/bench-coverage")
     flags.add_argument("--suite", nargs="+", default=list(SUITES), choices=list(SUITES))
-    flags.add_argument("--only", default="*", help="a glob over suite/name")
+    flags.add_argument(
+        "--only", nargs="+", default=["*"], help="globs over suite/name; run in this order"
+    )
+    flags.add_argument(
+        "--without-onnx", action="store_true", help="leave out the export, half of the time"
+    )
     flags.add_argument(
         "--limit", type=float, default=300.0, help="processor seconds for one network"
     )
     add_fresh(flags)
     return flags
+
+
+def in_order(found: Sequence[Case], globs: Sequence[str]) -> list[Case]:
+    """The cases that any of the globs fits, those of the first glob first."""
+    fitting = {c.key: c for g in globs for c in found if fnmatchcase(c.key, g)}
+    return list(fitting.values())
 
 
 # --- the driver -------------------------------------------------------------------------------
@@ -121,13 +132,13 @@ def _tiny() -> nn.Module:
     )
 
 
-def run_child(case: Case, path: Path, limit: float) -> None:
+def run_child(case: Case, path: Path, arguments: argparse.Namespace) -> None:
     """One network in a process of its own; its note says how far it came, whatever happens."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    log = path.with_suffix(".log")
+    log, limit = path.with_suffix(".log"), arguments.limit
     process = multiprocessing.get_context("fork").Process(
-        target=child, args=(case, path, log, limit)
+        target=child, args=(case, path, log, limit), kwargs={"export": not arguments.without_onnx}
     )
     begin = time.monotonic()
     process.start()
@@ -193,6 +204,7 @@ def summaries(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             "wrong": sum(n["outcome"] == "wrong" for n in notes),
             "onnx": sum(n.get("onnx") == "ok" for n in notes),
             "onnx_of_original": sum(n.get("onnx_of_original") == "ok" for n in notes),
+            "onnx_not_tried": sum(n["outcome"] == "ok" and "onnx" not in n for n in notes),
             "parameters_removed": record.summary([n["removed_share"] for n in good])
             if good
             else None,
@@ -247,7 +259,7 @@ class Note:
         atomic.write_json(self.path, {**self.data, "peak_rss_bytes": peak})
 
 
-def child(case: Case, path: Path, log: Path, limit: float) -> None:
+def child(case: Case, path: Path, log: Path, limit: float, *, export: bool) -> None:
     """Run one network through all steps."""
     with log.open("wb") as file:
         os.dup2(file.fileno(), 1)
@@ -259,7 +271,7 @@ def child(case: Case, path: Path, log: Path, limit: float) -> None:
     note = Note(case, path)
     torch.manual_seed(0)
     try:
-        run(case, note)
+        run(case, note, export=export)
         note.data["outcome"] = "ok"
     except RemovalError as error:
         note.data |= {"outcome": "wrong", "failed_in": note.data["at"], "reason": str(error)[:500]}
@@ -271,7 +283,7 @@ def child(case: Case, path: Path, log: Path, limit: float) -> None:
     note.write()
 
 
-def run(case: Case, note: Note) -> None:
+def run(case: Case, note: Note, *, export: bool = True) -> None:
     """Every step; the first that fails ends it."""
     generator = torch.Generator().manual_seed(1)
     with note.step("build"):
@@ -309,6 +321,8 @@ def run(case: Case, note: Note) -> None:
     small.float()
     with note.step("train_on"):
         one_step(small, case, generator)
+    if not export:
+        return
     with note.step("onnx"):
         note.data["onnx"] = onnx(small.eval(), inputs)
         note.data["onnx_of_original"] = "ok" if note.data["onnx"] == "ok" else onnx(model, inputs)

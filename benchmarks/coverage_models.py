@@ -59,9 +59,9 @@ def images(generator: torch.Generator, *, side: int = 224, channels: int = 3) ->
 
 # --- torchvision ------------------------------------------------------------------------------
 
-_SIDE = 96
-_SIDES = {"inception_v3": 128, "maxvit_t": 224}
-"""At less than 128 nothing is left at the end; MaxViT's windows divide every map."""
+_SIDE = 64
+_SIDES = {"inception_v3": 96, "maxvit_t": 224}
+"""At less than 96 nothing is left at the end; MaxViT's windows divide every map."""
 
 
 def classification() -> list[Case]:
@@ -263,7 +263,7 @@ _TIMM_SIDES: Mapping[str, int] = {
     "sam2_hiera_tiny": 224,
     "samvit_base_patch16": 256,
 }
-_TIMM_SIDE = 128
+_TIMM_SIDE = 96
 
 
 def timm_models() -> list[Case]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SEED = 20170224
 _LARGE = 50_000_000
 """More parameters than this are tried in their own precision, to spare memory."""
-_LIGHT_FLOPS = 2_000_000_000
+_LIGHT_FLOPS = 500_000_000
 _LEAST_WIDTH, _LEAST_LENGTH = 48, 16
 
 
@@ -32,7 +32,7 @@ def in_general_position(
     network = copied(model)
     for module in network.modules():
         _randomise_(module, generator)
-    drawn = tuple(_random_like(x, generator) for x in inputs)
+    drawn: tuple[Any, ...] = pytree.tree_map(lambda x: _random_like(x, generator), inputs)
     if sum(parameter.numel() for parameter in network.parameters()) > _LARGE:
         return network, drawn if _runs(network, drawn) else inputs
     with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
@@ -112,7 +112,8 @@ def _doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
         return value.double() if floating else value
 
-    return tuple(double(value) for value in inputs)
+    doubled: tuple[Any, ...] = pytree.tree_map(double, inputs)
+    return doubled
 
 
 def _runs(network: nn.Module, inputs: tuple[Any, ...]) -> bool:

@@ -102,8 +102,9 @@ def keep_what_can_go(
         inputs,
         patterns=_affordable(network, inputs, thorough=_counts_units(propagation)),
         numbers=candidates(structure, propagation, network, inputs),
+        propagation=propagation,
     )
-    _, refused = trial.accept([], removable)
+    refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
     left = tuple(
         _explain(structure.group(name), obstacle, propagation) for name, obstacle in refused.items()
@@ -128,24 +129,60 @@ class _Trial:
         *,
         patterns: int,
         numbers: list[Attribute],
+        propagation: Propagation,
     ) -> None:
         self.structure, self.network, self.inputs = structure, network, inputs
-        self.patterns, self.numbers = patterns, numbers
+        self.patterns, self.numbers = min(patterns, _LEAST_TRIALS), numbers
+        self.all_patterns, self.propagation = patterns, propagation
         self.following: list[Attribute] = []
+        self._lines: dict[str, set[str]] = {}
+
+    def refused(self, removable: list[Group]) -> dict[str, _Obstacle]:
+        """The groups that cannot go, and why.
+
+        Decided on a few removals each; what is accepted then passes all of them, together, or is
+        decided anew on all.
+        """
+        accepted, refused = self.accept([], removable)
+        if self.patterns == self.all_patterns:
+            return refused
+        self.patterns = self.all_patterns
+        if accepted and self._obstacle(accepted) is not None:
+            self.following = []
+            _, more = self.accept([], accepted)
+            refused |= more
+        return refused
 
     def accept(
         self, base: list[Group], candidates: list[Group]
     ) -> tuple[list[Group], dict[str, _Obstacle]]:
-        """Add as many candidates to those accepted as can go with them, by halving."""
+        """Add as many candidates to those accepted as can go with them, part by part."""
         obstacle = self._with_numbers(base, candidates)
         if obstacle is None:
             return base + candidates, {}
         if len(candidates) == 1:
             return base, {candidates[0].name: obstacle}
+        refused: dict[str, _Obstacle] = {}
+        for part in self._parts(candidates, obstacle):
+            base, more = self.accept(base, part)
+            refused |= more
+        return base, refused
+
+    def _parts(self, candidates: list[Group], obstacle: _Obstacle) -> tuple[list[Group], ...]:
+        """Those that do not pass the line that failed and those that do, if that tells them apart; else halves."""
+        suspects = [group for group in candidates if obstacle.source in self._lines_of(group)]
+        if obstacle.source and 0 < len(suspects) < len(candidates):
+            names = {group.name for group in suspects}
+            return [group for group in candidates if group.name not in names], suspects
         half = len(candidates) // 2
-        base, refused = self.accept(base, candidates[:half])
-        base, more = self.accept(base, candidates[half:])
-        return base, refused | more
+        return candidates[:half], candidates[half:]
+
+    def _lines_of(self, group: Group) -> set[str]:
+        """The lines of ``forward`` that move the group's units about."""
+        if group.name not in self._lines:
+            moved = _movements_of(group, self.propagation)
+            self._lines[group.name] = {movement.source for movement in moved}
+        return self._lines[group.name]
 
     def _with_numbers(self, base: list[Group], candidates: list[Group]) -> _Obstacle | None:
         """What is in the way of removing all of these, with whichever numbers following."""

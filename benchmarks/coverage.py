@@ -316,8 +316,9 @@ def run(case: Case, note: Note, *, export: bool = True) -> None:
         masked = mask_units(model, structure, keep)
         fresh = case.inputs(generator)
         note.data["change"] = change(model, masked, fresh)
-        note.data["difference"] = verify_removal(small.double(), masked.double(), doubled(fresh))
-        del masked
+        pair = [Heard(network.double(), case.heard) for network in (small, masked)]
+        note.data["difference"] = verify_removal(pair[0], pair[1], doubled(fresh))
+        del masked, pair
     small.float()
     with note.step("train_on"):
         one_step(small, case, generator)
@@ -326,6 +327,27 @@ def run(case: Case, note: Note, *, export: bool = True) -> None:
     with note.step("onnx"):
         note.data["onnx"] = onnx(small.eval(), inputs)
         note.data["onnx_of_original"] = "ok" if note.data["onnx"] == "ok" else onnx(model, inputs)
+
+
+class Heard(nn.Module):
+    """A network that returns what some of its modules put out; its own output if there are none."""
+
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, *inputs: Any) -> Any:
+        """What these modules put out in one call."""
+        if not self.names:
+            return self.network(*inputs)
+        found: list[Any] = []
+        with contextlib.ExitStack() as stack:
+            for name in self.names:
+                module = self.network.get_submodule(name)
+                hook = module.register_forward_hook(lambda *call: found.append(call[-1]))
+                stack.callback(hook.remove)
+            self.network(*inputs)
+        return found
 
 
 def stir_(model: nn.Module, generator: torch.Generator) -> None:

@@ -29,6 +29,8 @@ class Case:
         inputs: positional arguments of one call, from a seeded generator.
         reduced: what was made smaller; "" where nothing was.
         training: positional arguments of a call in ``train()``; None = as ``inputs``.
+        heard: modules whose outputs are compared in place of the network's, where that chooses by
+            value: at random weights scores are tied, and rounding decides which boxes come first.
     """
 
     suite: str
@@ -37,6 +39,7 @@ class Case:
     inputs: Callable[[torch.Generator], Inputs]
     reduced: str = ""
     training: Callable[[torch.Generator], Inputs] | None = None
+    heard: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -210,7 +213,9 @@ def _detector(name: str) -> Case:
     if name.startswith("keypoint"):
         fields["num_classes"] = 2
     build = functools.partial(models.get_model, name, **fields)
-    return Case("detection", name, build, _scenes, reduced, functools.partial(_labelled, name=name))
+    labelled = functools.partial(_labelled, name=name)
+    heard = () if "rcnn" in name else ("head",)
+    return Case("detection", name, build, _scenes, reduced, labelled, heard)
 
 
 def _scenes(generator: torch.Generator) -> Inputs:

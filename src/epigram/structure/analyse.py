@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
 from epigram.structure.grouping import SizedStructure, describe
+from epigram.structure.parts import analyse_parts
 from epigram.structure.propagate import Propagation
-from epigram.structure.trace import named_tensors, trace
+from epigram.structure.trace import NotExportableError, named_tensors, trace
 from epigram.structure.trial import keep_what_can_go
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def analyse(
 ) -> SizedStructure:
     """Which units of a network fall together, who produces and who reads them.
 
-    The model's training mode, tensors and the global random state are as before afterwards.
+    The model's training mode, tensors and the global random state are as before afterwards. Where the
+    forward pass as a whole cannot be exported, the parts that can are analysed by themselves, and
+    ``left_whole`` says so.
 
     Args:
         model: Any plain module; its own class is kept by the surgery.
@@ -41,8 +44,16 @@ def analyse(
         UnsupportedModelError: the model cannot be traced or copied, has no values yet, or no layer
             has parameters that read or produce units; the message says which.
     """
+    by_places = attention == "places"
+
+    def analysis(part: nn.Module, inputs: ExampleInputs) -> SizedStructure:
+        return _analyse(part, inputs, by_places=by_places)
+
     try:
-        return _analyse(model, example_inputs, by_places=attention == "places")
+        try:
+            return analysis(model, example_inputs)
+        except NotExportableError as error:
+            return analyse_parts(model, example_inputs, analysis, error)
     except UnsupportedModelError as error:
         if on_failure == "raise":
             raise

@@ -24,11 +24,13 @@ class Weight:
     """A parameter or buffer of the model, not yet used: its name and shape.
 
     ``start``: it is a part (packed queries, keys and values) that begins at this row of the whole.
+    ``flipped``: a matrix seen the other way round (``weight.T``); ``shape`` is that of what is seen.
     """
 
     name: str
     shape: tuple[int, ...]
     start: int | None = None
+    flipped: bool = False
 
 
 Value: TypeAlias = "Tensor | Weight | list[Any] | None"

@@ -121,6 +121,8 @@ class Propagation:
         *,
         single: bool = False,
     ) -> None:
+        if weight.flipped:
+            axis = 1 - axis
         if weight.start is not None:
             labels = self._in_the_whole(weight, axis, labels)
         for use in self.uses:
@@ -233,7 +235,10 @@ class Propagation:
             shape = self._traced.shapes[weight.name]
             self._direct[weight.name] = self.space.fresh(torch.Size(shape).numel()).reshape(shape)
         labels = self._direct[weight.name]
-        return labels if weight.start is None else labels.narrow(0, weight.start, weight.shape[0])
+        if weight.start is not None:
+            rows = weight.shape[1 if weight.flipped else 0]
+            labels = labels.narrow(0, weight.start, rows)
+        return labels.t() if weight.flipped else labels
 
     def _settle_direct_tensors(self) -> None:
         """Tensors used by themselves become carriers along the one axis where their units differ."""

@@ -137,19 +137,24 @@ def run_child(case: Case, path: Path, arguments: argparse.Namespace) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     log, limit = path.with_suffix(".log"), arguments.limit
-    process = multiprocessing.get_context("fork").Process(
-        target=child, args=(case, path, log, limit), kwargs={"export": not arguments.without_onnx}
-    )
     begin = time.monotonic()
-    process.start()
-    try:
-        process.join(PATIENCE * limit)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        process.kill()
-        process.join()
+    for method in ("fork", "spawn"):  # some of torch's threads do not survive a fork: then afresh
+        process = multiprocessing.get_context(method).Process(
+            target=child,
+            args=(case, path, log, limit),
+            kwargs={"export": not arguments.without_onnx},
+        )
+        process.start()
+        try:
+            process.join(PATIENCE * limit)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        finally:
+            process.kill()
+            process.join()
+        if process.exitcode != -signal.SIGABRT:
+            break
     note = read(path) if path.exists() else blank(case)
     if process.exitcode:
         late = process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)

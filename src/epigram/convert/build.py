@@ -147,7 +147,10 @@ def _without_scale(
     for group in structure.groups:
         tensors = read_by(group)
         if any(member.role == "consumed" for member in group.members):
-            found[group.name] = "a product of two activations reads it, no layer does"
+            found[group.name] = (
+                "it goes only if what produces it is silent: a product of two activations or the "
+                "statistics of a normalisation read it"
+            )
         elif not tensors:
             found[group.name] = "no layer reads it"
         for tensor in tensors:

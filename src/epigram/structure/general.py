@@ -29,7 +29,7 @@ def in_general_position(
 ) -> tuple[nn.Module, tuple[Any, ...]]:
     """A copy with random weights, and random inputs of the same shapes where it accepts them."""
     generator = torch.Generator().manual_seed(_SEED)
-    network = copied(model)
+    network = copied(model).requires_grad_(False)
     for module in network.modules():
         _randomise_(module, generator)
     drawn: tuple[Any, ...] = pytree.tree_map(lambda x: _random_like(x, generator), inputs)

@@ -122,6 +122,7 @@ class _Trial:
         self.all_patterns, self.propagation = patterns, propagation
         self.following: list[Attribute] = []
         self._lines: dict[str, set[str]] = {}
+        self._refusals: set[tuple[str, frozenset[tuple[type, str]]]] = set()
 
     def refused(self, removable: list[Group]) -> dict[str, Obstacle]:
         """The groups that cannot go, and why.
@@ -161,6 +162,8 @@ class _Trial:
         if obstacle.source and 0 < len(suspects) < len(candidates):
             names = {group.name for group in suspects}
             return [group for group in candidates if group.name not in names], suspects
+        if all(self._hopeless(group) for group in candidates):
+            return tuple([group] for group in candidates)
         half = len(candidates) // 2
         return candidates[:half], candidates[half:]
 
@@ -177,15 +180,31 @@ class _Trial:
         """What is in the way of removing all of these, with whichever numbers following."""
         before, names = self.following, {group.name for group in candidates}
         mine = [a for a in self.numbers if any(group in names for group, _ in a.per_unit)]
+        hopeless = all(self._hopeless(group) for group in candidates)
         first: Obstacle | None = None
-        for chosen in choices(self.network, mine):
+        for chosen in [[]] if hopeless else choices(self.network, mine):
             self.following = before + [a for a in chosen if a not in before]
             obstacle = self._obstacle(base + candidates)
             if obstacle is None:
                 return None
             first = first or obstacle
         self.following = before
+        if first is not None and first.source and len(candidates) == 1:
+            self._refusals.add((first.source, self._kinds(candidates[0])))
         return first
+
+    def _hopeless(self, group: Group) -> bool:
+        """Was a group that passes the same line, with the same kinds of numbers, refused with any of them?"""
+        kinds = self._kinds(group)
+        return any((line, kinds) in self._refusals for line in self._lines_of(group))
+
+    def _kinds(self, group: Group) -> frozenset[tuple[type, str]]:
+        """The numbers that could follow the group: the class of the module, and the attribute."""
+        return frozenset(
+            (type(self.network.get_submodule(a.module)), a.name)
+            for a in self.numbers
+            if any(name == group.name for name, _ in a.per_unit)
+        )
 
     def _obstacle(self, groups: list[Group]) -> Obstacle | None:
         for keep in islice(patterns(groups), self.patterns):

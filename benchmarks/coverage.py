@@ -206,11 +206,15 @@ def summaries(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             "networks": len(notes),
             "ok": len(good),
             "ok_share": round(len(good) / len(notes), 4),
+            "listed": len(cases([suite])) if suite in SUITES else len(notes),
             "wrong": sum(n["outcome"] == "wrong" for n in notes),
             "onnx": sum(n.get("onnx") == "ok" for n in notes),
             "onnx_of_original": sum(n.get("onnx_of_original") == "ok" for n in notes),
             "onnx_not_tried": sum(n["outcome"] == "ok" and "onnx" not in n for n in notes),
             "parameters_removed": record.summary([n["removed_share"] for n in good])
+            if good
+            else None,
+            "peak_rss_gigabytes": record.summary([n["peak_rss_bytes"] / 1e9 for n in good])
             if good
             else None,
             "analyse_seconds": record.summary([n["seconds"]["analyse"] for n in good])

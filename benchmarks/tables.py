@@ -189,6 +189,55 @@ def curves(result: Result) -> list[str]:
     return markdown(("curve", *(key.replace("_", " ") for key in sorted(first))), rows)
 
 
+def coverage(result: Result) -> list[str]:
+    """One row per suite."""
+    rows = []
+    for suite, found in result["suites"].items():
+        exported = found["onnx_of_original"]
+        rows.append(
+            (
+                suite,
+                f"{found['ok']} of {found['networks']} run ({found['listed']} there are)",
+                found["wrong"],
+                f"{found['onnx']} of {exported}" if exported else "–",
+                spread(found["parameters_removed"]),
+                spread(found["analyse_seconds"], ".1f"),
+                spread(found["peak_rss_gigabytes"], ".1f"),
+            )
+        )
+    head = (
+        "suite",
+        "ok",
+        "wrong",
+        "ONNX, of those whose original exports",
+        "share of parameters removed",
+        "analysis, s",
+        "peak memory, GB",
+    )
+    return markdown(head, rows)
+
+
+def failures(result: Result) -> list[str]:
+    """The networks that did not come through."""
+    found = [n for n in result["networks"] if n["outcome"] != "ok"]
+    rows = [
+        (f"{n['suite']}/{n['name']}", n["failed_in"], n["reason"].splitlines()[0][:160])
+        for n in found
+    ]
+    return markdown(("network", "step", "reason"), rows) if rows else ["None."]
+
+
+def latency(result: Result) -> list[str]:
+    """One row per network and variant."""
+    rows = [
+        (name, variant, grouped(row["macs"]), grouped(row["parameters"]), spread(row["relative"]))
+        for name, variants in result["networks"].items()
+        for variant, row in variants.items()
+    ]
+    head = ("network", "units", "multiply-accumulates", "parameters", "time")
+    return markdown(head, rows)
+
+
 def spread(found: Mapping[str, float] | None, form: str = ".2f") -> str:
     """``median (least–largest)``."""
     if found is None:
@@ -220,6 +269,9 @@ SOURCES = {
     "stabilisers": "stabilisers",
     "steps": "step_time",
     "curves": "curves",
+    "coverage": "coverage",
+    "failures": "coverage",
+    "latency": "latency",
 }
 TABLES: dict[str, Callable[[Result], list[str]]] = {
     "lenets": lenets,
@@ -228,6 +280,9 @@ TABLES: dict[str, Callable[[Result], list[str]]] = {
     "stabilisers": stabilisers,
     "steps": steps,
     "curves": curves,
+    "coverage": coverage,
+    "failures": failures,
+    "latency": latency,
 }
 
 if __name__ == "__main__":

@@ -298,7 +298,8 @@ def _timm(name: str) -> Case:
     fields = _SHALLOW.get(name, {})
     config = timm.models.get_pretrained_cfg(name)
     usual, fixed = (config.input_size[-1], config.fixed_input_size) if config else (224, False)
-    side = _TIMM_SIDES.get(name, usual if fixed else _TIMM_SIDE)
+    least = config.min_input_size[-1] if config and config.min_input_size else 0
+    side = _TIMM_SIDES.get(name, usual if fixed else max(_TIMM_SIDE, least))
     build = functools.partial(timm.create_model, name, pretrained=False, num_classes=10, **fields)
     shallow = f"{fields['depth']} blocks" if fields else ""
     shown = functools.partial(images, side=side)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from epigram.records import LeftWhole
+from epigram.structure.grouping import owners
 
 if TYPE_CHECKING:
-    from epigram.records import Group
+    from epigram.records import Structure
     from epigram.structure.propagate import Movement, Propagation
 
 _OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
@@ -78,9 +78,8 @@ def from_error(error: Exception) -> Obstacle:
     return Obstacle(source, f"{written}{message}")
 
 
-def explained(group: Group, obstacle: Obstacle, propagation: Propagation) -> LeftWhole:
-    """The group, the data movement in its way, and what to write instead."""
-    through = movements_of(group, propagation)
+def explained(group: str, obstacle: Obstacle, through: list[Movement]) -> LeftWhole:
+    """The group, which of the data movements it went through is in its way, and what to write instead."""
     at_fault = (
         [m for m in through if obstacle.source and m.source == obstacle.source]
         or [m for m in through if m.operation in _BY_PLACE]
@@ -93,20 +92,15 @@ def explained(group: Group, obstacle: Obstacle, propagation: Propagation) -> Lef
         else ""
     )
     reason = f"removing its units from a copy does not work ({obstacle.reason}){remedy}"
-    return LeftWhole(group.name, operation, reason)
+    return LeftWhole(group, operation, reason)
 
 
-def movements_of(group: Group, propagation: Propagation) -> list[Movement]:
-    """The data movements that the group's units went through."""
-    space = propagation.space
-    tensors = {(m.tensor, m.axis): m.index[:, 0] for m in group.members if m.role == "produces"}
-    units = [
-        space.roots(use.labels)[tensors[use.tensor, use.axis]]
-        for use in propagation.uses
-        if (use.tensor, use.axis) in tensors and use.role == "produces"
-    ]
-    if not units:
-        return []
-    return [
-        m for m in propagation.movements if bool(np.isin(space.roots(m.labels), units[0]).any())
-    ]
+def movements_by_group(structure: Structure, propagation: Propagation) -> dict[str, list[Movement]]:
+    """Group -> the data movements that its units went through, in order."""
+    group_of, space = owners(structure, propagation), propagation.space
+    found: dict[str, list[Movement]] = {group.name: [] for group in structure.groups}
+    for movement in propagation.movements:
+        classes = space.classes(movement.labels).tolist()
+        for name in dict.fromkeys(group_of[c] for c in classes if c in group_of):
+            found[name].append(movement)
+    return found

@@ -18,7 +18,13 @@ from epigram.records import Group, LeftWhole
 from epigram.structure.attributes import candidates, choices, settled
 from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.general import flops, in_general_position, lighter
-from epigram.structure.obstacle import Obstacle, counts_units, explained, from_error, movements_of
+from epigram.structure.obstacle import (
+    Obstacle,
+    counts_units,
+    explained,
+    from_error,
+    movements_by_group,
+)
 from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
 from epigram.structure.surgery import mask_units_, shrink_parameters_
@@ -26,17 +32,17 @@ from epigram.structure.trace import evaluating, named_tensors
 from epigram.structure.verify import compare, outputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
 
     from epigram.records import Attribute, BoolArray
     from epigram.structure.grouping import SizedStructure
     from epigram.structure.plan import Plan
-    from epigram.structure.propagate import Propagation
+    from epigram.structure.propagate import Movement, Propagation
 
 _TRIALS, _THOROUGH_TRIALS, _LEAST_TRIALS = 6, 16, 4
-_BUDGET_FLOPS = 200_000_000_000
+_BUDGET_FLOPS = 100_000_000_000
 """What trials may cost, for every decision; counted, not timed, so that results do not depend on the machine."""
 
 
@@ -52,20 +58,18 @@ def keep_what_can_go(
         return structure
     network, inputs = in_general_position(model, inputs)
     inputs = lighter(network, inputs)
+    passed = movements_by_group(structure, propagation)
     trial = _Trial(
         structure,
         network,
         inputs,
         patterns=_affordable(network, inputs, thorough=counts_units(propagation)),
         numbers=candidates(structure, propagation, network, inputs),
-        propagation=propagation,
+        passed=passed,
     )
     refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
-    left = tuple(
-        explained(structure.group(name), obstacle, propagation)
-        for name, obstacle in refused.items()
-    )
+    left = tuple(explained(name, obstacle, passed[name]) for name, obstacle in refused.items())
     return _restricted(structure, names, left, trial.following)
 
 
@@ -77,7 +81,7 @@ def confirmed(
     if not removable:
         return structure
     network, inputs = in_general_position(model, inputs)
-    trial = _Trial(structure, network, inputs, patterns=_LEAST_TRIALS, numbers=[], propagation=None)
+    trial = _Trial(structure, network, inputs, patterns=_LEAST_TRIALS, numbers=[], passed={})
     trial.following = list(structure.attributes)
     refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
@@ -115,13 +119,13 @@ class _Trial:
         *,
         patterns: int,
         numbers: list[Attribute],
-        propagation: Propagation | None,
+        passed: Mapping[str, list[Movement]],
     ) -> None:
         self.structure, self.network, self.inputs = structure, network, inputs
         self.patterns, self.numbers = min(patterns, _LEAST_TRIALS), numbers
-        self.all_patterns, self.propagation = patterns, propagation
+        self.all_patterns = patterns
         self.following: list[Attribute] = []
-        self._lines: dict[str, set[str]] = {}
+        self._lines = {name: {m.source for m in moved} for name, moved in passed.items()}
         self._refusals: set[tuple[str, frozenset[tuple[type, str]]]] = set()
 
     def refused(self, removable: list[Group]) -> dict[str, Obstacle]:
@@ -169,12 +173,7 @@ class _Trial:
 
     def _lines_of(self, group: Group) -> set[str]:
         """The lines of ``forward`` that move the group's units about."""
-        if self.propagation is None:
-            return set()
-        if group.name not in self._lines:
-            moved = movements_of(group, self.propagation)
-            self._lines[group.name] = {movement.source for movement in moved}
-        return self._lines[group.name]
+        return self._lines.get(group.name, set())
 
     def _with_numbers(self, base: list[Group], candidates: list[Group]) -> Obstacle | None:
         """What is in the way of removing all of these, with whichever numbers following."""

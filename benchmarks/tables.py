@@ -221,7 +221,11 @@ def failures(result: Result) -> list[str]:
     """The networks that did not come through."""
     found = [n for n in result["networks"] if n["outcome"] != "ok"]
     rows = [
-        (f"{n['suite']}/{n['name']}", n["failed_in"], n["reason"].splitlines()[0][:160])
+        (
+            f"{n['suite']}/{n['name']}",
+            n["failed_in"],
+            n["reason"].splitlines()[0][:160].replace("|", "/"),
+        )
         for n in found
     ]
     return markdown(("network", "step", "reason"), rows) if rows else ["None."]

@@ -199,7 +199,7 @@ def coverage(result: Result) -> list[str]:
                 suite,
                 f"{found['ok']} of {found['networks']} run ({found['listed']} there are)",
                 found["wrong"],
-                f"{found['onnx']} of {exported}" if exported else "–",
+                f"{found['onnx']} of {exported} ({found['onnx_not_tried']} not tried)",
                 spread(found["parameters_removed"]),
                 spread(found["analyse_seconds"], ".1f"),
                 spread(found["peak_rss_gigabytes"], ".1f"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SEED = 20170224
-_LARGE = 50_000_000
+_LARGE = 200_000_000
 """More parameters than this are tried in their own precision, to spare memory."""
 _LIGHT_FLOPS = 500_000_000
 _LEAST_WIDTH, _LEAST_LENGTH = 48, 16

@@ -65,6 +65,8 @@ def flops(network: nn.Module, inputs: tuple[Any, ...]) -> int:
 
 
 def _one_example(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(x, torch.Tensor) and x.dim() < 4 for x in value):
+        return value[:1]
     batch = isinstance(value, torch.Tensor) and value.dim() > 1
     return value[:1] if batch else value
 

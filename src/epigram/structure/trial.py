@@ -81,6 +81,7 @@ def confirmed(
     if not removable:
         return structure
     network, inputs = in_general_position(model, inputs)
+    inputs = lighter(network, inputs)
     trial = _Trial(structure, network, inputs, patterns=_LEAST_TRIALS, numbers=[], passed={})
     trial.following = list(structure.attributes)
     refused = trial.refused(removable)

@@ -37,7 +37,7 @@ def draw(curves: Curves) -> bytes:
     }
     with drawing(LIGHT):
         figure = new_figure(width=3.5 * len(columns), height=6.4)
-        rows = figure.subplots(2, len(columns), sharex=True, sharey="row")
+        rows = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
         for column, (network, title) in enumerate(columns.items()):
             rows[0][column].set_title(title)
             for row, quantity in enumerate(("accuracy", "nll")):

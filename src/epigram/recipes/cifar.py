@@ -34,12 +34,13 @@ _STRUCTURE = TrainSettings(
     logvar_lr_factor=10.0,
     scale_lr_factor=10.0,
     grad_clip=5.0,
+    channels_last=True,
 )
 
 _SMALL = CompressSettings(
-    plain=TrainSettings(epochs=40, learning_rate=2e-3, lr_warmup_epochs=1.0),
+    plain=TrainSettings(epochs=40, learning_rate=2e-3, lr_warmup_epochs=1.0, channels_last=True),
     structure=_STRUCTURE,
-    finetune=TrainSettings(epochs=25, learning_rate=2e-3),
+    finetune=TrainSettings(epochs=25, learning_rate=2e-3, channels_last=True),
     teacher_share=_TEACHER_SHARE,
 )
 
@@ -57,6 +58,7 @@ _SGD = TrainSettings(
     nesterov=True,
     weight_decay=5e-4,
     lr_warmup_epochs=2.0,
+    channels_last=True,
 )
 
 _LARGE = CompressSettings(

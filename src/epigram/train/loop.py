@@ -147,6 +147,7 @@ def fit(
             signals=signals,
         )
         completed = stage_loop.train(session)
+    learner.module.to(memory_format=torch.contiguous_format)
     metrics_file = Path(folder) / "metrics.jsonl"
     return FitResult(
         stage=stage,

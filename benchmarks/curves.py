@@ -15,7 +15,9 @@ curves-<network>.json and .png, where the pretrained start and a KL weight of 0.
 
 Every curve is written as soon as it is finished; the same command again draws the missing ones. Of the
 Bayesian ones the removability of every unit after every epoch is kept too: since nothing is removed, it says
-which units ``recovery.py``'s rule would have removed wrongly.
+which units ``recovery.py``'s rule would have removed wrongly. ``bayesian-shrinking``, for other recipes, is
+``bayesian-pretrained`` that does lose units: what that does to accuracy, and what it saves. Processor time
+is that of training alone, without the evaluations that draw the curves.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +53,16 @@ from epigram.convert import Twin, bayesianize
 from epigram.data import Splits
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job
-from epigram.train import BayesianLearner, EpochEnd, PlainLearner, TrainSettings, read_metrics
+from epigram.pipeline.stages import StructureLearner
+from epigram.prune import Shrinker
+from epigram.train import (
+    BayesianLearner,
+    EpochEnd,
+    PlainLearner,
+    TrainSettings,
+    read_metrics,
+    slice_optimizer_state_,
+)
 
 RECIPE = "lenet-300-100/mnist"
 QUICK_EPOCHS = 2
@@ -59,9 +71,13 @@ JUDGED = 5_000
 WEIGHTS = "weights.safetensors"
 NETWORKS = ("plain", "bayesian-random", "bayesian-pretrained")
 LOW_KL = "bayesian-low-kl"
+SHRINKING = "bayesian-shrinking"
+ONE_SEED = (NETWORKS[2], SHRINKING, LOW_KL)
 LOW_KL_WEIGHT = 0.1
 SCHEDULES: Mapping[str, Literal["cosine", "constant"]] = {"decay": "cosine", "constant": "constant"}
 TEACHER = "plain-decay"
+FROM_PLAIN = (NETWORKS[2], SHRINKING)
+CPU = "cpu.json"
 
 
 def main() -> int:
@@ -92,7 +108,7 @@ def main() -> int:
     for seed, name in plan:
         if not any(curve["seed"] == seed for curve in curves.get(name, [])):
             folder = folders.runs / called / f"seed-{seed}" / name
-            if name.startswith("bayesian-pretrained") and not weights_of_teacher(folder).exists():
+            if name.startswith(FROM_PLAIN) and not weights_of_teacher(folder).exists():
                 one(recipe, TEACHER, seed, folder.with_name(TEACHER), arguments)
             curves.setdefault(name, []).append(one(recipe, name, seed, folder, arguments))
         missing = [
@@ -150,9 +166,9 @@ def cells(recipe: str, *, first_seed: bool) -> list[str]:
     """The curves of one seed; the plain network comes before those that start from it."""
     networks = list(NETWORKS)
     if recipe != RECIPE:
-        networks = [*NETWORKS[:2], *([NETWORKS[2], LOW_KL] if first_seed else [])]
+        networks = [*NETWORKS[:2], *(ONE_SEED if first_seed else ())]
     found = [f"{network}-{schedule}" for network in networks for schedule in SCHEDULES]
-    one_schedule = () if recipe == RECIPE else (NETWORKS[2], LOW_KL)
+    one_schedule = () if recipe == RECIPE else ONE_SEED
     return [name for name in found if not (name.startswith(one_schedule) and "constant" in name)]
 
 
@@ -204,7 +220,7 @@ def one(
 def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
     """Train a network and say what it was worth before and after every epoch."""
     plain = job.build()
-    if name.startswith("bayesian-pretrained"):
+    if name.startswith(FROM_PLAIN):
         plain.load_state_dict(load_file(weights_of_teacher(job.folder)))
     learner: PlainLearner | BayesianLearner
     if name.startswith("plain"):
@@ -213,15 +229,26 @@ def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
         twin = bayesianize(plain, job.example, settings=job.settings.posterior)
         learner = BayesianLearner(twin, len(job.splits.fit))
     module = learner.module
-    watch = recovery.Watch()
+    watch, clock = recovery.Watch(), Clock(job.folder)
+    shrinking = name.startswith(SHRINKING)
+    shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
+    if shrinking:
+        learner = StructureLearner(module, shrinker, job)  # whose checkpoints hold the counts
 
     def on_epoch(end: EpochEnd) -> Mapping[str, Any]:
-        if isinstance(module, Twin):
+        if shrinking:
+            for cut in shrinker.step(module):
+                slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
+        elif isinstance(module, Twin):
             watch.look(job.folder, module, end.epoch)
-        return worth(job, module)
+        clock.stop(end.epoch)
+        found = worth(job, module)
+        clock.start()
+        return found
 
     learner.on_epoch = on_epoch
     start = worth(job, module)
+    clock.start()
     job.fit(learner, settings, STAGE)
     tensors = {key: t.detach().contiguous() for key, t in module.cpu().state_dict().items()}
     atomic.write_bytes(job.folder / WEIGHTS, save(tensors))
@@ -233,10 +260,42 @@ def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
             curve[f"{part}_{quantity}"] = [round(point[quantity], 6) for point in points]
     curve["kl_nats"] = [line["train"].get("kl_nats") for line in lines]
     curve["learning_rate"] = [line["learning_rate"] for line in lines]
-    if isinstance(module, Twin):
-        curve["recovery"] = recovery.judged(watch.trajectories(job.folder))
+    curve["cpu_seconds"] = clock.read()
+    curve["effective_parameters"] = [line.get("effective_parameters") for line in lines]
+    curve["units"] = [sum(line["units"].values()) if "units" in line else None for line in lines]
+    if isinstance(module, Twin) and not shrinking:
+        curve["recovery"] = recovery.judged(
+            watch.trajectories(job.folder), job.settings.posterior.prior
+        )
     curve["seconds"] = round(sum(line["seconds"] for line in lines), 2)
     return curve
+
+
+class Clock:
+    """Processor seconds of every epoch's training; None for one that a restart has cut in two."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / CPU
+        self.begun: float | None = None
+        # the first epoch of a session may have been begun in another one
+        self.whole = not (folder / "checkpoints").exists()
+
+    def start(self) -> None:
+        """Training goes on."""
+        self.begun = time.process_time()
+
+    def stop(self, epoch: int) -> None:
+        """An epoch is over."""
+        assert self.begun is not None
+        seconds = round(time.process_time() - self.begun, 3)
+        before = self.read()[: epoch - 1]
+        before += [None] * (epoch - 1 - len(before))
+        atomic.write_json(self.path, [*before, seconds if self.whole else None])
+        self.whole = True
+
+    def read(self) -> list[float | None]:
+        """What is known of the epochs so far."""
+        return json.loads(self.path.read_text("utf-8")) if self.path.exists() else []
 
 
 def weights_of_teacher(folder: Path) -> Path:

@@ -5,8 +5,9 @@
 The structure stage of a recipe with ``shrink=False``, so that every unit that would have gone stays and
 may recover. After every epoch the removability of every unit is written down. From these trajectories:
 which units were beyond the cut for ``patience`` epochs in a row (the rule would have removed them then),
-how many of those were below the cut at some later epoch, how many at the end, and how far the furthest
-came back. That for several cuts and patiences, so that one sees where the rule begins to fail. Both
+how many of those were below the cut at some later epoch, and how many were *signal* again at some later
+epoch or at the end: log alpha below 0 (the scale's mean is more than its standard deviation), or, for the
+horseshoe, a mode above 1/e of where it started. That for several cuts and patiences, so that one sees where the rule begins to fail. Both
 priors; the test set is not there at all. The same command again measures what is missing.
 """
 
@@ -46,6 +47,8 @@ RECIPE = "lenet-300-100/mnist"
 PRIORS: tuple[PriorName, ...] = ("group-jeffreys", "group-horseshoe")
 CUTS = (0.0, 1.0, 2.0, 3.0, 4.0)
 PATIENCES = (1, 2, 3, 5)
+SIGNAL: Mapping[PriorName, float] = {"group-jeffreys": 0.0, "group-horseshoe": 1.0}
+"""Below this removability a scale is signal rather than noise."""
 FOLDER = "removability"
 
 Trajectories = Mapping[str, NDArray[np.floating[Any]]]
@@ -111,8 +114,7 @@ def one(recipe: Recipe, key: str, folder: Path) -> dict[str, Any]:
             on_epoch=lambda end: watch.look(job.folder, twin, end.epoch),
         )
         result = job.fit(learner, settings.structure, "structure")
-        suggested = SUGGESTED_CUT[prior]  # type: ignore[index]
-        found = judged(watch.trajectories(job.folder), suggested=suggested)
+        found = judged(watch.trajectories(job.folder), posterior.prior)
         return {**found, "control": dict(result.last["control"]), "seconds": result.seconds}
 
 
@@ -130,18 +132,20 @@ class Watch:
         return {name: np.stack([epoch[name] for epoch in epochs]) for name in epochs[0].files}
 
 
-def judged(trajectories: Trajectories, *, suggested: float = 3.0) -> dict[str, Any]:
+def judged(trajectories: Trajectories, prior: PriorName) -> dict[str, Any]:
     """What the rule would have done at several cuts and patiences, over all scales together.
 
     Args:
         trajectories: of a network that loses nothing.
-        suggested: the cut that the prior suggests.
+        prior: of its scales.
     """
+    suggested, signal = SUGGESTED_CUT[prior], SIGNAL[prior]
     together = np.concatenate(list(trajectories.values()), axis=1)
     cuts = sorted({*CUTS, suggested})
-    rules = [rule(together, cut, patience) for cut in cuts for patience in PATIENCES]
+    rules = [rule(together, cut, patience, signal) for cut in cuts for patience in PATIENCES]
     return {
         "suggested_cut": suggested,
+        "signal_below": signal,
         "epochs": len(together),
         "units": together.shape[1],
         "beyond_at_the_end": int((together[-1] > suggested).sum()),
@@ -149,26 +153,27 @@ def judged(trajectories: Trajectories, *, suggested: float = 3.0) -> dict[str, A
     }
 
 
-def rule(removability: NDArray[Any], cut: float, patience: int) -> dict[str, Any]:
+def rule(removability: NDArray[Any], cut: float, patience: int, signal: float) -> dict[str, Any]:
     """How many units one cut and patience would have removed, and how many of them came back.
 
     Args:
         removability: [epochs, units].
         cut: beyond it a unit counts as noise.
         patience: for so many epochs in a row.
+        signal: below it a scale is no noise.
     """
     when = removal_epochs(removability > cut, patience)
     gone = np.flatnonzero(when < len(removability))
     later = [removability[when[unit] + 1 :, unit] for unit in gone]
-    furthest = [float(after.min()) for after in later if after.size]
     return {
         "cut": cut,
         "patience": patience,
         "removed": len(gone),
-        "back_at_some_time": sum(bool((after <= cut).any()) for after in later),
-        "back_at_the_end": sum(bool(after.size and after[-1] <= cut) for after in later),
-        "back_below_1_at_the_end": sum(bool(after.size and after[-1] <= 1.0) for after in later),
-        "furthest_back": round(min(furthest), 3) if furthest else None,
+        "below_the_cut_later": sum(bool((after <= cut).any()) for after in later),
+        "below_the_cut_at_the_end": sum(bool(after.size and after[-1] <= cut) for after in later),
+        "signal_later": sum(bool((after < signal).any()) for after in later),
+        "signal_at_the_end": sum(bool(after.size and after[-1] < signal) for after in later),
+        "least_at_the_end": round(min((float(a[-1]) for a in later if a.size), default=0.0), 3),
     }
 
 
@@ -184,16 +189,15 @@ def removal_epochs(noisy: NDArray[np.bool_], patience: int) -> NDArray[np.int64]
 
 def table(cells: Mapping[str, Mapping[str, Any]]) -> str:
     """A line per prior, cut and patience, summed over the seeds."""
-    head = f"{'':<18}{'cut':>6}{'patience':>10}{'removed':>10}{'back later':>12}{'at the end':>12}"
-    lines = [f"{head}{'furthest back':>15}"]
+    head = f"{'':<18}{'cut':>6}{'patience':>10}{'removed':>10}{'below the cut later':>22}"
+    lines = [f"{head}{'signal later':>14}{'at the end':>12}"]
     for prior, rules in summed(cells).items():
-        for found in rules:
-            back = found["furthest_back"]
-            lines.append(
-                f"{prior:<18}{found['cut']:>6g}{found['patience']:>10}{found['removed']:>10}"
-                f"{found['back_at_some_time']:>12}{found['back_at_the_end']:>12}"
-                f"{'–' if back is None else f'{back:.2f}':>15}"
-            )
+        lines += [
+            f"{prior:<18}{found['cut']:>6g}{found['patience']:>10}{found['removed']:>10}"
+            f"{found['below_the_cut_later']:>22}{found['signal_later']:>14}"
+            f"{found['signal_at_the_end']:>12}"
+            for found in rules
+        ]
     return "\n".join(lines)
 
 
@@ -207,13 +211,18 @@ def summed(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, list[dict[str, A
 
 
 def _added(rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    counts = ("removed", "back_at_some_time", "back_at_the_end", "back_below_1_at_the_end")
-    back = [r["furthest_back"] for r in rules if r["furthest_back"] is not None]
+    counts = (
+        "removed",
+        "below_the_cut_later",
+        "below_the_cut_at_the_end",
+        "signal_later",
+        "signal_at_the_end",
+    )
     return {
         "cut": rules[0]["cut"],
         "patience": rules[0]["patience"],
         **{key: sum(r[key] for r in rules) for key in counts},
-        "furthest_back": min(back, default=None),
+        "least_at_the_end": min(r["least_at_the_end"] for r in rules),
     }
 
 

@@ -125,7 +125,9 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
     amp = arguments.amp
     settings = replace(
         found,
-        plain=replace(found.plain, epochs=arguments.adapt, amp=amp),
+        plain=replace(
+            found.plain, epochs=arguments.adapt, amp=amp, control_every_epochs=arguments.adapt
+        ),
         structure=replace(
             found.structure,
             epochs=arguments.structure,
@@ -133,6 +135,7 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
             kl_warmup_epochs=arguments.structure / 4,
             scale_lr_factor=arguments.scale_lr_factor,
             amp=amp,
+            control_every_epochs=arguments.structure,
         ),
         finetune=replace(found.finetune, epochs=arguments.finetune, lr_warmup_epochs=0.5, amp=amp),
     )

@@ -30,10 +30,15 @@ class Cells:
         name: of the benchmark.
         about: its ``origin``.
         settings: what all cells share; cells of other settings are not mixed with these.
-        planned: the keys of all cells, in the order in which they are measured.
+        planned: the keys of the cells asked for, in the order in which they are measured; those that an
+            earlier call planned and has not finished stay planned.
         folder: where results go.
         summarise: figures over all finished cells, written beside them.
         fresh: forget cells of other settings instead of refusing.
+
+    Attributes:
+        asked: what this call is to measure.
+        done: every finished cell.
 
     Raises:
         ConfigError: the results hold cells of other settings.
@@ -52,7 +57,8 @@ class Cells:
     ) -> None:
         self.name, self.about, self.folder = name, about, folder
         self.settings = json.loads(json.dumps(settings, allow_nan=False))
-        self.planned, self.summarise = list(planned), summarise
+        self.asked, self.summarise = list(planned), summarise
+        self.planned = list(planned)
         self.done: dict[str, Cell] = {}
         known = self._known()
         if known and known["settings"] == self.settings:

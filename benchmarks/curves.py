@@ -49,7 +49,7 @@ from torch import nn
 
 from epigram import atomic, recipes
 from epigram.config import differences, to_dict
-from epigram.convert import Twin, bayesianize
+from epigram.convert import bayesianize
 from epigram.data import Splits
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job
@@ -223,24 +223,25 @@ def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
     if name.startswith(FROM_PLAIN):
         plain.load_state_dict(load_file(weights_of_teacher(job.folder)))
     learner: PlainLearner | BayesianLearner
+    twin = None
+    shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
+    shrinking = name.startswith(SHRINKING)
     if name.startswith("plain"):
         learner = PlainLearner(plain)
     else:
         twin = bayesianize(plain, job.example, settings=job.settings.posterior)
         learner = BayesianLearner(twin, len(job.splits.fit))
+        if shrinking:
+            learner = StructureLearner(twin, shrinker, job)  # whose checkpoints hold the counts
     module = learner.module
     watch, clock = recovery.Watch(), Clock(job.folder)
-    shrinking = name.startswith(SHRINKING)
-    shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
-    if shrinking:
-        learner = StructureLearner(module, shrinker, job)  # whose checkpoints hold the counts
 
     def on_epoch(end: EpochEnd) -> Mapping[str, Any]:
-        if shrinking:
-            for cut in shrinker.step(module):
+        if twin is not None and shrinking:
+            for cut in shrinker.step(twin):
                 slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
-        elif isinstance(module, Twin):
-            watch.look(job.folder, module, end.epoch)
+        elif twin is not None:
+            watch.look(job.folder, twin, end.epoch)
         clock.stop(end.epoch)
         found = worth(job, module)
         clock.start()
@@ -263,7 +264,7 @@ def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
     curve["cpu_seconds"] = clock.read()
     curve["effective_parameters"] = [line.get("effective_parameters") for line in lines]
     curve["units"] = [sum(line["units"].values()) if "units" in line else None for line in lines]
-    if isinstance(module, Twin) and not shrinking:
+    if twin is not None and not shrinking:
         curve["recovery"] = recovery.judged(
             watch.trajectories(job.folder), job.settings.posterior.prior
         )

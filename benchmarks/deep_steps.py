@@ -24,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -55,7 +55,7 @@ from epigram.train import (
 from epigram.train.run import Run
 
 EXAMPLES, WEIGHED_AS, PERIODS = 5_000, 40_000, 20
-NARROW = {
+NARROW: Mapping[str, tuple[str, Callable[[], nn.Module]]] = {
     "vgg16-narrow": ("vgg16/cifar10-jpeg", partial(VGG16, width=0.125, hidden=64)),
     "resnet50-narrow": ("resnet50/cifar10-jpeg", partial(CifarResNet50, width=0.125)),
 }
@@ -111,7 +111,7 @@ def main() -> int:
         summarise=lambda done: {"networks": summarised(done)},
         fresh=arguments.fresh,
     )
-    for key in list(cells.planned):
+    for key in cells.asked:
         cells.measure(key, partial(in_a_child, key))
     cells.write()
     print(table(summarised(cells.done)))
@@ -155,7 +155,7 @@ def one(key: str, arguments: argparse.Namespace) -> dict[str, Any]:
         for of in ("lr", "kl")
     }
     weight = EXAMPLES / WEIGHED_AS
-    settings = replace(settings, **common, **warm, kl_weight=weight)  # type: ignore[arg-type]
+    settings = replace(settings, **common, **warm, kl_weight=weight)
     units = sum(total for _, total in twin.units_kept().values())
     parameters = twin.effective_parameters()
     left: list[int] = []

@@ -79,7 +79,7 @@ def main() -> int:
         folder=folders.results,
         fresh=arguments.fresh,
     )
-    for key in list(cells.planned):
+    for key in cells.asked:
         folder = folders.runs / network / key
         if arguments.fresh:
             start_fresh(folder)

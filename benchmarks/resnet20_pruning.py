@@ -90,7 +90,7 @@ def main() -> int:
         summarise=summarised,
         fresh=arguments.fresh,
     )
-    for key in list(cells.planned):
+    for key in cells.asked:
         contestant, _, seed = key.partition("/seed-")
         bench = Bench(recipe, int(seed), folders.runs / NAME / f"seed-{seed}")
         if arguments.fresh:
@@ -260,7 +260,7 @@ def theirs(job: Job, model: nn.Module, importance: str, target: float) -> nn.Mod
     Raises:
         RuntimeError: its last step does not reach them.
     """
-    import torch_pruning
+    import torch_pruning  # type: ignore[import-untyped]
 
     importances = {
         "magnitude": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),

@@ -11,7 +11,15 @@ from torch import nn
 
 from epigram.convert import bayesianize
 from epigram.data import TensorSet
-from epigram.train import BayesianLearner, EpochEnd, PlainLearner, TrainSettings, fit
+from epigram.train import (
+    BayesianLearner,
+    EpochEnd,
+    PlainLearner,
+    Schedule,
+    TrainSettings,
+    fit,
+    read_metrics,
+)
 from epigram.train.optimizers import build_optimizer, match_layout_
 
 KEEP = np.array([True, False, True, True, False, True, True, True])
@@ -108,6 +116,15 @@ def test_units_leave_and_a_stopped_run_goes_on_to_the_bit(tmp_path: Path, optimi
     parts = run(tmp_path / "parts")
     assert whole.units_kept()["0"] == (6, 8)
     assert whole.get_buffer("network.1.running_var").shape == (6,)
+    plan = Schedule(settings(channels_last=True), 4)
+    for folder in (
+        tmp_path / "whole",
+        tmp_path / "parts",
+    ):  # the schedule goes on as if nothing had left
+        lines = read_metrics(folder / "metrics.jsonl", stage="s")
+        assert [line["learning_rate"] for line in lines] == [
+            plan.learning_rate(4 * epoch - 1) for epoch in (1, 2, 3)
+        ]
     for (name, one), other in zip(
         whole.state_dict().items(), parts.state_dict().values(), strict=True
     ):

@@ -4,10 +4,10 @@
     python benchmarks/resnet20_pruning.py --examples 10000 --adapt 4 --structure 8 --finetune 4 --amp bf16
 
 The pretrained network is adapted to the images first; all contestants start from the adapted one and are
-brought to the same share of its MACs (the first cut at or below it, one unit at a time).
+brought to the same share of its MACs (the first point at or below it).
 
-* ``epigram``: a twin is trained for the structure stage (no unit leaves meanwhile, so that one twin serves
-  all shares), units go in the order of removability, whatever layer they are in.
+* ``epigram``: a twin is trained for the structure stage. After every epoch but the last the units that are worth
+  least for their MACs leave (``prune.keep_within``), down to a share that falls evenly to the one asked for.
 * ``magnitude``, ``taylor``, ``bn-scale``: Torch-Pruning's group importance, global ranking, one per cent of the
   channels at a time; Taylor's gradients are taken anew before every step.
 
@@ -44,6 +44,7 @@ from preparing import (
     without_test,
 )
 from recovery import fewer
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from epigram import recipes
@@ -53,9 +54,9 @@ from epigram.data import batches
 from epigram.evaluate import macs
 from epigram.pipeline import Recipe
 from epigram.pipeline.job import PLAIN, Job
-from epigram.pipeline.stages import network_in, plain_stage
-from epigram.prune import keep_below, settle
-from epigram.train import BayesianLearner, PlainLearner
+from epigram.pipeline.stages import plain_stage
+from epigram.prune import keep_within, unit_prices
+from epigram.train import BayesianLearner, EpochEnd, PlainLearner
 
 RECIPE = "resnet20/cifar10-jpeg"
 NAME = "resnet20_pruning"
@@ -83,7 +84,7 @@ def main() -> int:
         settings={
             "recipe": RECIPE,
             "examples": len(recipe.load_data().fit),
-            **{s: to_dict(getattr(recipe.settings, s)) for s in ("plain", "structure", "finetune")},
+            **{stage: to_dict(getattr(recipe.settings, stage)) for stage in ("plain", "finetune")},
         },
         planned=planned(arguments),
         folder=folders.results,
@@ -110,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--adapt", type=int, default=8, help="epochs")
     flags.add_argument("--structure", type=int, default=20, help="epochs")
     flags.add_argument("--finetune", type=int, default=10, help="epochs")
-    flags.add_argument("--kl-weight", type=float, default=1.0)
+    flags.add_argument("--kl-weight", type=float, default=0.05)
     flags.add_argument("--scale-lr-factor", type=float, default=30.0)
     flags.add_argument("--amp", choices=("none", "bf16"), default="none")
     return flags
@@ -172,9 +173,9 @@ class Bench:
         """The figures of one cell."""
         if contestant == "adapted":
             model = self.adapted()
-            with self.job("adapted") as job:
-                worth = job.evaluate(model, job.splits.validation)
-                cost = macs(model, job.example[:1])
+            job = Job(self.recipe, self.settings, self.folder, None, None, None)
+            worth = job.evaluate(model, job.splits.validation)
+            cost = macs(model, job.example[:1])
             return {"validation_accuracy": worth.accuracy, "nll": worth.nll, "macs": cost}
         name = contestant.removesuffix(AS_LONG)
         who, _, share = name.rpartition("-")
@@ -183,32 +184,48 @@ class Bench:
             longer = settings.structure.epochs + settings.finetune.epochs
             settings = replace(settings, finetune=replace(settings.finetune, epochs=longer))
         adapted = self.adapted()
-        twin = self.twin(adapted) if who == OURS else None
         with self.job(contestant, settings) as job:
-            target = int(share) / 100 * macs(adapted, job.example[:1])
-            if twin is None:
-                small = theirs(job, copy.deepcopy(adapted), who, target)
+            target = int(share) / 100
+            if who == OURS:
+                small = self.twin(adapted, job, target).plain()
+                trained = {"structure": to_dict(settings.structure)}
             else:
-                small = ours(job, twin, target)
-            return self.finetuned(job, small, adapted)
+                whole = macs(adapted, job.example[:1])
+                small, trained = theirs(job, copy.deepcopy(adapted), who, target * whole), {}
+            return {**self.finetuned(job, small, adapted), **trained}
 
     def job(self, name: str, settings: Any = None) -> Any:
         """A claimed folder of that name."""
         return claimed(self.recipe, settings or self.settings, self.folder / name)
 
     def adapted(self) -> nn.Module:
-        """The network all start from."""
+        """The network all start from; its finished weights are read without claiming their folder."""
+        weights = self.folder / "adapted" / PLAIN
+        if weights.is_file():
+            model = self.recipe.build()
+            model.load_state_dict(load_file(weights))
+            return model.eval()
         with self.job("adapted") as job:
-            finished = (job.folder / PLAIN).is_file()
-            return network_in(job.folder, job) if finished else plain_stage(job)
+            return plain_stage(job)
 
-    def twin(self, adapted: nn.Module) -> Twin:
-        """The twin of the adapted network after the structure stage; trained if it is not there."""
-        with self.job("structure") as job:
-            twin = bayesianize(adapted, job.example, settings=self.settings.posterior)
-            learner = BayesianLearner(twin, len(job.splits.fit))
-            job.fit(learner, self.settings.structure, "structure")
-            return twin.eval()
+    def twin(self, adapted: nn.Module, job: Job, share: float) -> Twin:
+        """The twin of the adapted network after the structure stage, its units gone."""
+        twin = bayesianize(adapted, job.example, settings=self.settings.posterior)
+        whole = macs(adapted, job.example[:1])
+
+        def cost(model: nn.Module) -> float:
+            return macs(model, job.example[:1]) / whole
+
+        def on_epoch(end: EpochEnd) -> dict[str, float]:
+            if end.epoch < end.epochs:
+                budget = 1.0 - (1.0 - share) * end.epoch / max(1, end.epochs - 1)
+                keep = keep_within(twin, cost, budget, prices=unit_prices(twin, cost))
+                learner.shrink_(keep, optimizer=end.optimizer)
+            return {"macs_share": cost(twin.plain())}
+
+        learner = BayesianLearner(twin, len(job.splits.fit), on_epoch=on_epoch)
+        job.fit(learner, self.settings.structure, "structure")
+        return twin.eval()
 
     def finetuned(self, job: Job, small: nn.Module, adapted: nn.Module) -> dict[str, Any]:
         """Fine-tune, and say what the network is worth and costs."""
@@ -229,29 +246,6 @@ class Bench:
             "channels": [convolution.out_channels for convolution in convolutions],
             "finetuning_seconds": round(result.seconds, 2),
         }
-
-
-def ours(job: Job, twin: Twin, target: float) -> nn.Module:
-    """The plain network of the least cut on removability that comes down to ``target`` MACs."""
-    removability = twin.removability()
-    cuts = sorted({float(value) for values in removability.values() for value in values})
-    low, high = 0, len(cuts) - 1  # the cut at low is enough; that at high may not be
-    found = small_at(twin, cuts[low])
-    while low < high:
-        middle = (low + high + 1) // 2
-        small = small_at(twin, cuts[middle])
-        if macs(small, job.example[:1]) <= target:
-            low, found = middle, small
-        else:
-            high = middle - 1
-    return found
-
-
-def small_at(twin: Twin, cut: float) -> nn.Module:
-    """The plain network without the units beyond a cut."""
-    small = copy.deepcopy(twin)
-    small.shrink_(settle(small, keep_below(small.removability(), cut)))
-    return small.plain()
 
 
 def theirs(job: Job, model: nn.Module, importance: str, target: float) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from epigram.prune.budget import Cost, keep_within, unit_prices
 from epigram.prune.cut import Candidate, Decision, choose_cut
 from epigram.prune.masks import keep_below, settle
 from epigram.prune.settings import PruneSettings
@@ -9,11 +10,14 @@ from epigram.prune.shrinking import Removabilities, Shrinker
 
 __all__ = [
     "Candidate",
+    "Cost",
     "Decision",
     "PruneSettings",
     "Removabilities",
     "Shrinker",
     "choose_cut",
     "keep_below",
+    "keep_within",
     "settle",
+    "unit_prices",
 ]

@@ -8,6 +8,8 @@ brought to the same share of its MACs (the first point at or below it).
 
 * ``epigram``: a twin is trained for the structure stage. After every epoch but the last the units that are worth
   least for their MACs leave (``prune.keep_within``), down to a share that falls evenly to the one asked for.
+  A few epochs are too short for log alpha to come to rest, so units are ordered by where it will
+  (``prune.unit_worths``, of eight training batches).
 * ``magnitude``, ``taylor``, ``bn-scale``: Torch-Pruning's group importance, global ranking, one per cent of the
   channels at a time; Taylor's gradients are taken anew before every step.
 
@@ -55,7 +57,7 @@ from epigram.evaluate import macs
 from epigram.pipeline import Recipe
 from epigram.pipeline.job import PLAIN, Job
 from epigram.pipeline.stages import plain_stage
-from epigram.prune import keep_within, unit_prices
+from epigram.prune import keep_within, removability_at_rest, unit_prices, unit_worths
 from epigram.train import BayesianLearner, EpochEnd, PlainLearner
 
 RECIPE = "resnet20/cifar10-jpeg"
@@ -219,7 +221,12 @@ class Bench:
         def on_epoch(end: EpochEnd) -> dict[str, float]:
             if end.epoch < end.epochs:
                 budget = 1.0 - (1.0 - share) * end.epoch / max(1, end.epochs - 1)
-                keep = keep_within(twin, cost, budget, prices=unit_prices(twin, cost))
+                n, weight = len(job.splits.fit), self.settings.structure.kl_weight
+                worths = unit_worths(twin, few_batches(job))
+                at_rest = {k: removability_at_rest(n / weight * w) for k, w in worths.items()}
+                keep = keep_within(
+                    twin, cost, budget, prices=unit_prices(twin, cost), removability=at_rest
+                )
                 learner.shrink_(keep, optimizer=end.optimizer)
             return {"macs_share": cost(twin.plain())}
 

@@ -64,3 +64,10 @@ def test_prices_are_what_a_unit_costs_and_dear_units_go_first(twin: Twin) -> Non
 def test_where_nothing_fits_one_unit_of_each_group_stays(twin: Twin) -> None:
     keep = keep_within(twin, parameters, 1.0)
     assert [int(keep[name].sum()) for name in ("0", "2")] == [1, 1]
+
+
+def test_another_removability_decides_where_it_is_given(twin: Twin) -> None:
+    other = {name: -values for name, values in twin.removability().items()}
+    keep = keep_within(twin, parameters, 40.0, removability=other)
+    assert keep["0"].tolist() == sorted(keep["0"])  # the first units go now
+    assert not keep["0"].all()

@@ -8,9 +8,7 @@ import torch
 from torch import nn
 
 from epigram.convert import Twin, bayesianize
-from epigram.maths.kl import kl_log_uniform
 from epigram.prune import PruneSettings, Shrinker
-from epigram.prune.shrinking import SUGGESTED_CUT, worth_nats
 
 NOISE, NEEDED = 5.0, -5.0
 
@@ -87,27 +85,3 @@ def test_a_scale_fixed_at_one_never_goes() -> None:
     shrinker = Shrinker("unit", PruneSettings(shrink_patience=1))
     assert shrinker.step(twin) == []
     assert not np.isnan(twin.removability()["0"]).any()
-
-
-def rest_of(worth: float) -> float:
-    """Where log alpha comes to rest: the loss of one unit, minimised over mean and noise by brute force.
-
-    A unit enters the NLL of all N examples as -g z + h z² / 2 with z ~ N(m, m² alpha); worth is g²/2h.
-    """
-    g, h = 1.0, 1.0 / (2 * worth)
-    log_alpha = torch.linspace(-8, 8, 3201, dtype=torch.float64)[:, None]
-    m = g / h * torch.logspace(-5, 0.1, 4001, dtype=torch.float64)
-    nll = -g * m + 0.5 * h * m.square() * (1 + log_alpha.exp())
-    loss = (nll + kl_log_uniform(log_alpha)).min(dim=1).values
-    return float(log_alpha[int(loss.argmin())])
-
-
-@pytest.mark.parametrize("log_alpha", [-4.0, -1.0, 0.0, 1.0, 2.0])
-def test_a_unit_of_that_worth_comes_to_rest_there(log_alpha: float) -> None:
-    # the grid's step is 0.005, and the loss is flat: at log alpha 2, to 1e-4 nats within 0.1
-    assert rest_of(worth_nats(log_alpha)) == pytest.approx(log_alpha, abs=0.1)
-
-
-def test_what_stays_beyond_the_cut_is_worth_next_to_nothing() -> None:
-    assert worth_nats(SUGGESTED_CUT["group-jeffreys"]) < 0.6
-    assert rest_of(0.45) == pytest.approx(8.0)  # the end of the grid: no resting place at all

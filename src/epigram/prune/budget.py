@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from epigram.convert import Twin
-from epigram.prune.masks import keep_below, settle
+from epigram.prune.masks import Removability, keep_below, settle
 from epigram.records import BoolArray
 
 Cost = Callable[[nn.Module], float]
@@ -36,7 +36,12 @@ def unit_prices(twin: Twin, cost: Cost) -> dict[str, float]:
 
 
 def keep_within(
-    twin: Twin, cost: Cost, budget: float, *, prices: Mapping[str, float] | None = None
+    twin: Twin,
+    cost: Cost,
+    budget: float,
+    *,
+    prices: Mapping[str, float] | None = None,
+    removability: Removability | None = None,
 ) -> dict[str, BoolArray]:
     """Which units stay so that the network costs at most ``budget``: the most needed for their price.
 
@@ -49,9 +54,12 @@ def keep_within(
         cost: of a plain network; more units cost more.
         budget: the largest cost allowed. Where not even one unit per group fits, those stay.
         prices: per scale, what a unit costs (``unit_prices``); None = all the same.
+        removability: None = the twin's; where training was too short for log alpha to come to rest,
+            ``removability_at_rest`` of ``unit_worths``.
     """
     shifts = {name: np.log(max(price, _LEAST_PRICE)) for name, price in (prices or {}).items()}
-    scores = {name: values + shifts.get(name, 0.0) for name, values in twin.removability().items()}
+    known = twin.removability() if removability is None else removability
+    scores = {name: values + shifts.get(name, 0.0) for name, values in known.items()}
     cuts = np.unique(np.concatenate([np.zeros(0), *scores.values()]))
     low, high = 0, len(cuts) - 1  # the cut at low is as small as it gets
     found = settle(twin, keep_below(scores, cuts[0] if len(cuts) else np.inf))

@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from epigram.convert import Cut, Twin
 from epigram.convert.settings import PriorName
-from epigram.maths.kl import kl_log_uniform
 from epigram.prune.masks import keep_below, settle
 from epigram.prune.settings import PruneSettings
 
@@ -29,23 +26,6 @@ SUGGESTED_CUT: Mapping[PriorName, float] = {
     "group-horseshoe": 4.0,
     "unit": np.inf,
 }
-
-
-def worth_nats(log_alpha: float) -> float:
-    """What a unit is worth whose normal-Jeffreys scale is at rest at ``log_alpha``, nats.
-
-    Worth is what the unit takes off the NLL of the whole training set if its scale has no noise, at KL
-    weight 1: ``-KL'(log α) · (1 + α)² / α``, near ½ (1 + 1/α). A unit worth less than ½ nat has no resting
-    place: its log alpha grows without end.
-
-    Example:
-        >>> [round(worth_nats(cut), 2) for cut in (-4.0, 0.0, 1.0, 3.0)]
-        [28.68, 1.44, 0.84, 0.56]
-    """
-    ratio = torch.tensor(log_alpha, dtype=torch.float64, requires_grad=True)
-    (slope,) = torch.autograd.grad(kl_log_uniform(ratio), ratio)
-    alpha = math.exp(log_alpha)
-    return -float(slope) * (1.0 + alpha) ** 2 / alpha
 
 
 class Shrinker:

@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--adapt", type=int, default=8, help="epochs")
     flags.add_argument("--structure", type=int, default=20, help="epochs")
     flags.add_argument("--finetune", type=int, default=10, help="epochs")
-    flags.add_argument("--kl-weight", type=float, default=0.05)
+    flags.add_argument("--kl-weight", type=float, default=0.02)
     flags.add_argument("--scale-lr-factor", type=float, default=30.0)
     flags.add_argument("--amp", choices=("none", "bf16"), default="none")
     return flags

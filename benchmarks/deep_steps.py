@@ -24,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -92,9 +92,6 @@ def main() -> int:
         print(json.dumps(one(arguments.child, arguments)))
         return 0
     folders = prepare(arguments)
-    seeded = [n for n in arguments.networks if n in NARROW]
-    planned = [f"{name}/seed-{seed}" for seed in arguments.seeds for name in seeded]
-    planned += [f"{name}/seed-{arguments.seeds[0]}" for name in arguments.networks if name in FULL]
     cells = Cells(
         "deep_steps",
         about=record.origin(seeds=arguments.seeds),
@@ -106,16 +103,24 @@ def main() -> int:
             "examples": EXAMPLES,
             "structure": to_dict(recipes.get("resnet50/cifar10-jpeg").settings.structure),
         },
-        planned=planned,
+        planned=cells_of(arguments.networks, arguments.seeds),
         folder=folders.results,
         summarise=lambda done: {"networks": summarised(done)},
         fresh=arguments.fresh,
     )
+    everything = cells_of([*NARROW, *FULL], arguments.seeds)
+    cells.planned += [key for key in everything if key not in cells.planned]
     for key in cells.asked:
         cells.measure(key, partial(in_a_child, key))
     cells.write()
     print(table(summarised(cells.done)))
     return 0
+
+
+def cells_of(networks: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Narrow networks at every seed, full ones at the first."""
+    narrow = [f"{name}/seed-{seed}" for seed in seeds for name in networks if name in NARROW]
+    return [*narrow, *(f"{name}/seed-{seeds[0]}" for name in networks if name in FULL)]
 
 
 def in_a_child(key: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import signal
 import sys
@@ -21,6 +22,7 @@ from epigram.data import Splits, TensorSet
 from epigram.errors import EpigramError
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job, ProgressChoice, environment, job_config
+from epigram.pipeline.source import code
 from epigram.train import RunFolder, keep_freed_memory
 
 INTERRUPTED = 130
@@ -133,6 +135,17 @@ def claimed(
     with RunFolder(folder, config, environment=environment()), torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         yield job
+
+
+def drop_begun_by_other_code(folder: Path) -> None:
+    """Begin a run anew that other code began; it could not go on to the bit.
+
+    For benchmarks that keep finished figures in the results (``cells.py``), where nothing is lost by it.
+    """
+    path = folder / "config.json"
+    if path.is_file() and json.loads(path.read_text("utf-8"))["config"].get("code") != code():
+        print(f"{folder}: begun by other code, begins anew", file=sys.stderr)
+        start_fresh(folder)
 
 
 def without_test(recipe: Recipe) -> Recipe:

@@ -27,6 +27,7 @@ from preparing import (
     add_fresh,
     claimed,
     common_flags,
+    drop_begun_by_other_code,
     first,
     guarded,
     prepare,
@@ -105,6 +106,7 @@ def one(recipe: Recipe, key: str, folder: Path) -> dict[str, Any]:
     prior, _, seed = key.partition("/seed-")
     posterior = replace(recipe.settings.posterior, prior=prior)  # type: ignore[arg-type]
     settings = replace(recipe.settings, seed=int(seed), posterior=posterior)
+    drop_begun_by_other_code(folder)
     with claimed(recipe, settings, folder, watched=True) as job:
         twin = bayesianize(plain_stage(job), job.example, settings=posterior)
         watch = Watch()

@@ -39,6 +39,7 @@ from preparing import (
     add_fresh,
     claimed,
     common_flags,
+    drop_begun_by_other_code,
     guarded,
     prepare,
     quick_recipe,
@@ -198,6 +199,7 @@ class Bench:
 
     def job(self, name: str, settings: Any = None) -> Any:
         """A claimed folder of that name."""
+        drop_begun_by_other_code(self.folder / name)
         return claimed(self.recipe, settings or self.settings, self.folder / name)
 
     def adapted(self) -> nn.Module:

@@ -22,7 +22,13 @@ from epigram.errors import ConfigError, StorageError
 from epigram.runner import Limits
 from epigram.runner.order import Containment
 
-FORKS = "import os, time\nwhile True:\n    os.fork() or time.sleep(1000)"
+FORKS = """
+import os, time
+for _ in range(150):  # without end is more than a busy machine wants to see
+    os.fork() or time.sleep(1000)
+    time.sleep(0.01)
+time.sleep(1000)
+"""
 WRITES = "import os\nwhile True:\n    open(os.urandom(4).hex(), 'wb').write(bytes(1 << 20))"
 
 

@@ -62,9 +62,10 @@ def test_nor_by_one_file_between_two_looks(study: str, tmp_path: Path) -> None:
         end = end_of(executor)
         assert (end.reason, end.code) == ("exit", 1)
         assert "File too large" in end.note
-        start(executor, job(tmp_path, ("sh", "-c", "cat /dev/zero > big"), "b"))
+        start(executor, job(tmp_path, ("sh", "-c", "exec cat /dev/zero > big"), "b"))
         end = end_of(executor)
-        assert "File too large" in end.note or "larger than allowed" in end.note
+        assert (end.reason, end.signal) == ("exit", signal.SIGXFSZ)
+        assert "larger than allowed" in end.note
 
 
 def test_garbage_on_both_outputs_is_one_clean_line(study: str, tmp_path: Path) -> None:

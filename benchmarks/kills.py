@@ -217,10 +217,11 @@ def figures(rows: Sequence[dict[str, Any]], stops: Sequence[dict[str, Any]]) -> 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Whole lines of a file that a killed benchmark may have left in the middle of one."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # torn, perhaps with the next one behind it
+            rows.append(json.loads(line))
+    return rows
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 300.0
 ENV = {
     "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -28,8 +32,12 @@ def two_machines(cpus: int = 2) -> Iterator[Any]:
     before = {name: os.environ.get(name) for name in ENV}
     os.environ.update(ENV)
     import ray
+    from ray._private import services
     from ray.cluster_utils import Cluster
 
+    patient = functools.partial(services.get_node, timeout_s=PATIENCE_S)
+    mended = pytest.MonkeyPatch()
+    mended.setattr(services, "get_node", patient)  # 30 s are not much on a busy machine
     cluster = Cluster(
         initialize_head=True,
         connect=False,
@@ -46,6 +54,7 @@ def two_machines(cpus: int = 2) -> Iterator[Any]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+        mended.undo()
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -7,7 +7,6 @@ folders must be on a file system that all machines see.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
 from epigram.runner.warden import attend
 
 _WAITING = ("PENDING", "READY", "REQUEUED", "CONFIGURING")
+_HOST = "batch job "
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
 
@@ -76,7 +76,7 @@ class SlurmExecutor:
         lost_after_s: float = 120.0,
     ) -> None:
         try:
-            submitit = importlib.import_module("submitit")
+            self._submitit: Any = importlib.import_module("submitit")
         except ImportError:
             raise ExecutorError("submitit is not installed: pip install 'epigram[slurm]'") from None
         self._study = study
@@ -89,7 +89,9 @@ class SlurmExecutor:
         self.quarantined: dict[str, str] = {}
         self._slots = [BatchSlot(f"batch-{index}") for index in range(count)]
         self._running: dict[tuple[str, int], _Running] = {}
-        self._executor = submitit.AutoExecutor(folder=folder.resolve() / "%j", cluster=cluster)
+        self._executor = self._submitit.AutoExecutor(
+            folder=folder.resolve() / "%j", cluster=cluster
+        )
         cards = {"gpus_per_node": 1} if with_cards else {}
         self._executor.update_parameters(**cards, **dict(parameters or {}))
 
@@ -128,7 +130,7 @@ class SlurmExecutor:
             0,
             0,
             "",
-            host=f"batch job {batch.job_id}",
+            host=f"{_HOST}{batch.job_id}",
             folder=str(job.folder.resolve()),
         )
         return Handle(*key, mine.id, lease)
@@ -158,9 +160,9 @@ class SlurmExecutor:
         """Jobs of a dead driver end by themselves; where the scheduler can, they are cancelled now."""
         ends = []
         for one in leftovers.by_run(leases):
-            number = one.host.removeprefix("batch job ")
-            with contextlib.suppress(Exception):  # it may be long gone
-                self._executor.job_class(folder=self._heartbeat.parent, job_id=number).cancel()
+            if self._executor.cluster == "slurm":
+                folder, number = self._heartbeat.parent, one.host.removeprefix(_HOST)
+                self._submitit.SlurmJob(folder=folder, job_id=number).cancel(check=False)
             ends.append(leftovers.settle(self._study, one, within_s=self._limits.kill_s))
         return ends
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from epigram import atomic
-from epigram.runner import Job, LocalExecutor, containment, processes, processor_slots
+from epigram.runner import Job, LocalExecutor, containment, kernel, processes, processor_slots
 from epigram.runner.cards import NoCards
 from epigram.runner.order import Containment
 
@@ -103,9 +103,11 @@ def kill_once(
     """
     folder.mkdir(parents=True)
     begun = time.monotonic()
+    parent = os.getpid()
     driver = os.fork()
     if driver == 0:
         try:
+            kernel.die_with(parent)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             drive(folder, level, with_torch=with_torch)
         finally:

@@ -18,10 +18,8 @@ ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_raylet_start_wait_time_s": "300",
     "RAY_gcs_server_request_timeout_seconds": "120",
     "RAY_worker_register_timeout_seconds": "300",
-    "RAY_process_group_cleanup_enabled": "0",
     "CUDA_VISIBLE_DEVICES": "",
 }
 

@@ -178,7 +178,7 @@ class LocalExecutor:
             attempt=job.attempt,
             argv=job.argv,
             cwd=str(job.cwd.resolve()),
-            env={**os.environ, **usual, **job.env, **slot.device_env, **tags},
+            env={**usual, **os.environ, **job.env, **slot.device_env, **tags},
             folder=str(job.folder.resolve()),
             grace_s=job.grace_s,
             wall_s=job.wall_s,

@@ -8,6 +8,7 @@ folders must be on a file system that all machines see.
 from __future__ import annotations
 
 import importlib
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ _WAITING = ("PENDING", "READY", "REQUEUED", "CONFIGURING")
 _HOST = "batch job "
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
+_LATE_S = 20.0  # a job may be about to begin
 
 
 @dataclass(frozen=True)
@@ -170,15 +172,19 @@ class SlurmExecutor:
         """Ask all jobs to kill their trials, wait a while, and cancel those that have not ended."""
         for one in self._running.values():
             atomic.write_text(one.job.folder / "stop", "hard")
-        deadline = time.monotonic() + self._limits.kill_s
+        self._wait_for_all(self._limits.kill_s + _LATE_S)
+        for one in self._running.values():
+            if not one.batch.done():
+                one.batch.cancel()
+        self._wait_for_all(_LATE_S)
+        self._running.clear()
+
+    def _wait_for_all(self, within_s: float) -> None:
+        deadline = time.monotonic() + within_s
         while any(not one.batch.done() for one in self._running.values()):
             if time.monotonic() >= deadline:
                 break
             time.sleep(_PAUSE_S)
-        for one in self._running.values():
-            if not one.batch.done():
-                one.batch.cancel()
-        self._running.clear()
 
     def _sign_of_life(self) -> None:
         if time.monotonic() >= self._beaten_at + _BEAT_S:
@@ -194,7 +200,13 @@ class SlurmExecutor:
         try:
             end = one.batch.result()
         except Exception as error:  # noqa: BLE001 (whatever the batch system says)
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            return Exit(*key, "lost", None, None, 0.0, 0, f"the batch job failed: {said[-1][:200]}")
+            return Exit(*key, "lost", None, None, 0.0, 0, f"the batch job failed: {_cause(error)}")
         assert isinstance(end, Exit)
         return end
+
+
+def _cause(error: Exception) -> str:
+    """The line of a failed job's trace that names its exception; else the first line."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    named = [line for line in said if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+    return (named or said[:1])[-1][:300]

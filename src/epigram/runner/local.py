@@ -44,6 +44,7 @@ class LocalExecutor:
 
     Example:
         >>> import sys, tempfile
+        >>> from pathlib import Path
         >>> from epigram.runner.places import processor_slots
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with LocalExecutor("a study", slots=processor_slots(1)) as executor:

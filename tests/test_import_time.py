@@ -60,7 +60,15 @@ def test_unpack_of_a_named_file_needs_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["epigram", "epigram.codec", "epigram.records", "epigram.config", "epigram.report"]
+    "module",
+    [
+        "epigram",
+        "epigram.codec",
+        "epigram.records",
+        "epigram.config",
+        "epigram.report",
+        "epigram.runner.local",
+    ],
 )
 def test_rooms_that_promise_it_do_without_torch(module: str) -> None:
     done = run_without(TORCH, f"import {module}")

@@ -35,6 +35,7 @@ def refusal() -> str | None:
     base = own_group()
     if base is None:
         return "no cgroup v2"
+    _remove_dead_probes(base)
     probe = base / f"{_PREFIX}probe-{os.getpid()}-{time.monotonic_ns()}"
     try:
         probe.mkdir()
@@ -49,6 +50,15 @@ def refusal() -> str | None:
     finally:
         remove(probe)
     return None
+
+
+def _remove_dead_probes(base: Path) -> None:
+    """Groups of those who were killed while they tried."""
+    for probe in base.glob(f"{_PREFIX}probe-*"):
+        pid = probe.name.split("-")[2]
+        if not Path("/proc", pid).exists():
+            with contextlib.suppress(OSError):
+                probe.rmdir()
 
 
 def name(study: str, run_id: str, attempt: int) -> str:

@@ -53,6 +53,14 @@ class NonFiniteError(EpigramError, ArithmeticError):
         self.bundle = bundle
 
 
+class LedgerError(EpigramError, ValueError):
+    """A study's ledger is damaged; the message names the line."""
+
+
+class LeakError(EpigramError, ValueError):
+    """A forecaster was asked about a run that it has been fitted on."""
+
+
 class StorageError(EpigramError, OSError):
     """A file could not be written; what was there before is untouched."""
 

@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "unpack": "decode a file into safetensors",
         "compare": "the settings in which runs differ, and their curves on one plot",
         "report": "write a run's HTML page, pictures and movies again",
+        "search": "the smallest file subject to the floor, in many runs",
         "replay": "re-run the step at which training went wrong",
         "doctor": "versions, devices, data found, disk space",
     }

@@ -27,6 +27,7 @@ def finished(job: Job, *files: str) -> dict[str, Any] | None:
         return None
     result: dict[str, Any] = json.loads(path.read_text("utf-8"))
     if not (job.folder / "report" / "index.html").exists():
+        if job.settings.page:
         report.build(job.folder)
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from epigram.config import bookkeeping
 from epigram.convert import PosteriorSettings
 from epigram.errors import ConfigError
 from epigram.prune import PruneSettings
@@ -27,6 +28,7 @@ class CompressSettings:
         quantize: the exchange rate between bits and precision.
         profile: ``bare`` (smallest; read with the original class) or ``named``.
         device: where to train.
+        page: write the HTML page and its pictures in the end.
 
     Raises:
         ConfigError: a value is out of range.
@@ -50,6 +52,7 @@ class CompressSettings:
     quantize: QuantizeSettings = field(default_factory=QuantizeSettings)
     profile: Literal["bare", "named"] = "bare"
     device: str = "cpu"
+    page: bool = bookkeeping(True)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.teacher_share <= 1.0:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from epigram.errors import ConfigError
 from epigram.pipeline import Recipe
 from epigram.recipes import cifar, lenet
+from epigram.recipes.widths import widths, with_widths
 
 _RECIPES: dict[str, Callable[[], Recipe]] = {
     "lenet-300-100/mnist": lenet.lenet_300_100,
@@ -36,4 +37,4 @@ def get(name: str) -> Recipe:
         ) from None
 
 
-__all__ = ["Recipe", "get", "names"]
+__all__ = ["Recipe", "get", "names", "widths", "with_widths"]

@@ -1,0 +1,277 @@
+"""``epigram search``: the smallest file subject to the floor, over settings and widths, in many runs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epigram.cli import DONE, FLOOR_NOT_MET, asked, flags, output, plan
+from epigram.cli.parser import Parser, add_output_flags
+from epigram.errors import ConfigError
+from epigram.records import Floor
+
+if TYPE_CHECKING:
+    from epigram.pipeline import CompressSettings, Recipe
+    from epigram.runner import LocalExecutor
+    from epigram.search import Space, Study
+
+_EPILOG = """\
+What is varied: the settings a file's size depends on most, and the network's widths where it has any
+to choose. Others are named with --vary, for example
+    --vary 'structure.kl_weight=0.1..3 log' --vary 'finetune.optimizer=adam|sgd' --vary widths.fc1=50..300
+Every setting is a flag as well (as for `epigram compress`) and is then the same in all trials.
+"""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One call, checked as far as it can be before time is spent."""
+
+    recipe: Recipe
+    settings: CompressSettings
+    space: Space
+    floor: Floor
+    folder: Path
+    options: argparse.Namespace
+
+
+def run(argv: Sequence[str]) -> int:
+    """Search, confirm, report; 3 if nothing was confirmed."""
+    call = read(parser(), argv)
+    if isinstance(call, str):
+        print(call, end="")
+        return DONE
+    if call.options.dry_run:
+        return _show_plan(call)
+    with _study(call) as study, _executor(call) as executor:
+        from epigram.search import Command, Driver
+
+        driver = Driver(
+            study,
+            executor,
+            Command(
+                (sys.executable, "-m", "epigram.cli.trial", "{folder}"),
+                grace_s=call.options.grace,
+                wall_s=_seconds(call.options.trial_minutes),
+            ),
+            trials=call.options.trials,
+            parallel=call.options.parallel,
+            say=None if call.options.quiet else output.warn,
+            max_seconds=_seconds(call.options.max_minutes),
+        )
+        driver.run()
+        return _tell(call, study)
+
+
+def read(flags_known: Parser, argv: Sequence[str]) -> Search | str:
+    """The call, or the help text.
+
+    Raises:
+        ConfigError: the call is wrong.
+    """
+    known, overrides = flags.split_settings(flags_known, argv)
+    wants_help = any(token in {"-h", "--help"} for token in known)
+    options = flags_known.parse([token for token in known if token not in {"-h", "--help"}])
+    if wants_help:
+        return flags_known.format_help()
+    recipe = asked.find_recipe(options)
+    settings = flags.apply_settings(flags_known, recipe.settings, overrides, file=options.config)
+    settings = replace(settings, page=False)
+    floor = Floor.parse(options.floor or recipe.floor or _missing_floor())
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", recipe.name)
+    folder = Path(options.out or Path("runs") / f"search-{name}")
+    return Search(recipe, settings, _space(options, recipe, overrides), floor, folder, options)
+
+
+def _space(options: argparse.Namespace, recipe: Recipe, fixed: dict[str, str]) -> Space:
+    """What is varied: what ``--vary`` names, else the preset without what a flag has fixed."""
+    from epigram import recipes
+    from epigram.search import Space, dimensions, preset
+
+    widths = recipes.widths(recipe)
+    if options.from_folder is not None:
+        widths = {}  # the plain network that is taken has its own
+    if not options.vary:
+        whole = preset(widths).dimensions
+        return Space({name: d for name, d in whole.items() if name not in fixed})
+    named = {}
+    for text in options.vary:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--vary: got {text!r}, expected SETTING=RANGE, such as lr=0.1..3")
+        named[name.strip()] = dimensions.parse(values, where=f"--vary {name.strip()}")
+    return Space(named)
+
+
+def _study(call: Search) -> Study:
+    from epigram import recipes
+    from epigram.pipeline import check_recipe
+    from epigram.pipeline.source import code
+    from epigram.search import StudySettings, trial
+    from epigram.search import Study as Opened
+
+    options = call.options
+    check_recipe(call.recipe, call.floor)
+    named = {"recipe": options.recipe, "from": _absolute(options.from_folder)}
+    if options.model is not None:
+        named |= {"model": options.model, "data": options.data, "weights": options.weights}
+    return Opened(
+        call.folder,
+        call.space,
+        floor=call.floor,
+        settings=StudySettings(
+            seed=options.seed,
+            sampler=options.sampler,
+            stopping=options.stopping,
+            margin=options.margin,
+            confirm=options.confirm,
+        ),
+        base=call.settings,
+        task=trial.task_of(call.recipe, call={k: v for k, v in named.items() if v is not None}),
+        widths=recipes.widths(call.recipe),
+        code=code(),
+        allow_code_change=options.allow_code_change,
+    )
+
+
+def _executor(call: Search) -> LocalExecutor:
+    """Cards where there are any, else shares of the processor."""
+    from epigram.runner import LocalExecutor, processor_slots
+
+    if call.settings.device == "cpu":
+        slots = processor_slots(call.options.parallel)
+        return LocalExecutor(str(call.folder.resolve()), slots=slots)
+    return LocalExecutor(str(call.folder.resolve()))
+
+
+def _tell(call: Search, study: Study) -> int:
+    """Print what came of it; the report and the winner's file are written first."""
+    from epigram.search import report, winner
+
+    page = report.build(study.folder)
+    kept = winner.keep(study)
+    document = report.facts(study.folder) | {
+        "page": str(page),
+        "winner": None if kept is None else str(kept),
+    }
+    if call.options.json:
+        output.print_json(document)
+    else:
+        print(document["sentence"])
+        print(f"the report  {page}")
+        if kept is not None:
+            print(f"the file    {kept}")
+    if kept is not None:
+        return DONE
+    if call.options.json:
+        output.warn(str(document["sentence"]))
+    return FLOOR_NOT_MET
+
+
+def _show_plan(call: Search) -> int:
+    """What would be searched, and about how long a trial takes."""
+    from epigram.pipeline import check_recipe
+
+    check_recipe(call.recipe, call.floor)
+    splits = call.recipe.load_data()
+    as_compress = asked.Asked(call.recipe, call.settings, call.folder, call.options)
+    step = plan.measure_step(call.recipe.build(), splits, as_compress)
+    skip = {"plain"} if call.options.from_folder is not None else set()
+    stages = plan.training_stages(call.settings, len(splits.fit), step)
+    each = sum(stage.seconds for stage in stages if stage.name not in skip)
+    options = call.options
+    rounds = -(-options.trials // options.parallel) + -(-options.confirm * 3 // options.parallel)
+    document: dict[str, Any] = {
+        "recipe": call.recipe.name,
+        "out": str(call.folder),
+        "floor": str(call.floor),
+        "space": {name: str(d) for name, d in call.space.dimensions.items()},
+        "trials": options.trials,
+        "parallel": options.parallel,
+        "confirming_runs": options.confirm * 3,
+        "seconds_per_trial": round(each, 1),
+        "seconds": round(each * rounds, 1),
+    }
+    if options.json:
+        output.print_json(document)
+        return DONE
+    print(f"would search {call.recipe.name} in {call.folder}/ (nothing is written now)")
+    output.print_table(document["space"].items(), header=("varied", "values"))
+    print(
+        f"{options.trials} trials and {options.confirm * 3} runs that confirm, {options.parallel} at "
+        f"a time, about {plan.duration(each)} each: {plan.duration(document['seconds'])} in all"
+    )
+    return DONE
+
+
+def parser() -> Parser:
+    """The flags of the command."""
+    known = Parser(
+        "search", "Find the smallest file that meets the floor, in many runs.", epilog=_EPILOG
+    )
+    known.add_argument("recipe", nargs="?", help="a name that `epigram recipes` lists")
+    asked.add_own_network(known).add_argument(
+        "--weights", metavar="FILE", help="its trained weights, safetensors"
+    )
+    known.add_argument("--floor", metavar="RULE", help="e.g. 'accuracy>=0.99'; default: the recipe's")
+    known.add_argument("--trials", type=_whole, default=64, metavar="N", help="default: 64")
+    known.add_argument(
+        "--parallel", type=_whole, default=1, metavar="N", help="trials at a time; default: 1"
+    )
+    known.add_argument("--vary", action="append", metavar="SETTING=RANGE", help="may be repeated")
+    known.add_argument("--out", metavar="DIR", help="the study's folder; default: runs/search-<recipe>")
+    known.add_argument("--config", metavar="FILE", help="settings of all trials, as YAML or JSON")
+    known.add_argument(
+        "--from", dest="from_folder", metavar="DIR", help="all start from this `epigram train`"
+    )
+    known.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    known.add_argument("--sampler", default="auto", help="auto, gp, tpe or random; default: auto")
+    known.add_argument(
+        "--stopping", default="off", help="off, forecast or hyperband; default: off"
+    )
+    known.add_argument(
+        "--margin", type=float, default=1.0, metavar="K", help="standard errors; default: 1"
+    )
+    known.add_argument(
+        "--confirm", type=_seed, default=3, metavar="K", help="designs trained anew; default: 3"
+    )
+    known.add_argument("--trial-minutes", type=asked.positive, metavar="M", help="a trial's limit")
+    known.add_argument(
+        "--max-minutes", type=asked.positive, metavar="M", help="stop in order after so long"
+    )
+    known.add_argument(
+        "--grace", type=asked.positive, default=20.0, metavar="S", help="seconds to checkpoint in"
+    )
+    known.add_argument("--allow-code-change", action="store_true", help="go on with other code")
+    known.add_argument("--dry-run", action="store_true", help="say what would be done; do nothing")
+    add_output_flags(known, quiet=True)
+    return known
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60.0 * minutes
+
+
+def _absolute(folder: str | None) -> str | None:
+    return None if folder is None else str(output.existing_folder(folder).resolve())
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1 on")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 on")
+    return int(text)
+
+
+def _missing_floor() -> str:
+    raise ConfigError("--floor: missing; expected for example --floor 'accuracy>=0.93'")

@@ -61,6 +61,14 @@ class LeakError(EpigramError, ValueError):
     """A forecaster was asked about a run that it has been fitted on."""
 
 
+class ExecutorError(EpigramError, RuntimeError):
+    """Trials cannot be started or looked after here."""
+
+
+class FencedError(EpigramError, RuntimeError):
+    """A later attempt at the same run has begun; this one may write nothing any more."""
+
+
 class StorageError(EpigramError, OSError):
     """A file could not be written; what was there before is untouched."""
 

@@ -26,8 +26,7 @@ def finished(job: Job, *files: str) -> dict[str, Any] | None:
     if not path.exists() or not all((job.folder / name).exists() for name in files):
         return None
     result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if not (job.folder / "report" / "index.html").exists():
-        if job.settings.page:
+    if job.settings.page and not (job.folder / "report" / "index.html").exists():
         report.build(job.folder)
     return result
 
@@ -107,7 +106,8 @@ def finish(
     result["seconds"] = spent | {k: round(v, 2) for k, v in (seconds or {}).items()}
     result = finite(result)
     atomic.write_json(job.folder / "result.json", result)
-    report.build(job.folder)
+    if job.settings.page:
+        report.build(job.folder)
     return result
 
 

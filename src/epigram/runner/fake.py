@@ -141,7 +141,8 @@ class FakeExecutor:
         return [self._leave(key) for key in over]
 
     def recover(self, leases: Iterable[Lease]) -> Sequence[Exit]:
-        return [Exit(one.run_id, one.attempt, "driver-lost", None, None, 0.0, 0) for one in leases]
+        each = dict.fromkeys((one.run_id, one.attempt) for one in leases)
+        return [Exit(*key, "driver-lost", None, None, 0.0, 0) for key in each]
 
     def close(self) -> None:
         self._running.clear()

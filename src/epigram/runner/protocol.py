@@ -129,6 +129,7 @@ class Lease:
         start_time: of that process, in clock ticks since boot. A pid is used again, the pair is not.
         boot_id: of the kernel that runs it. Another boot id: whatever it was, it is dead.
         host: whose pid that is.
+        folder: of the attempt; ``exit.json`` in it tells how it ended, even to nobody.
     """
 
     run_id: str
@@ -138,6 +139,7 @@ class Lease:
     start_time: int
     boot_id: str
     host: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)

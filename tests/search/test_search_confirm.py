@@ -16,7 +16,9 @@ from epigram.search import Objective, Outcome, Trial, confirm
 OBJECTIVE = Objective(Floor.parse("accuracy>=0.92"))
 
 
-def judged(name: str, size: float, *, error: float, search_error: float = 0.05, **more: Any) -> Trial:
+def judged(
+    name: str, size: float, *, error: float, search_error: float = 0.05, **more: Any
+) -> Trial:
     confirmation = {"accuracy": 1 - error, "examples": 5000} | more
     outcome = Outcome("finished", 1 - search_error, size, confirmation=confirmation)
     return Trial(0, name, {}, 1000, phase="confirm", design="d", outcome=outcome)

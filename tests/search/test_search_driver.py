@@ -129,7 +129,7 @@ def test_a_lost_node_is_another_attempt_elsewhere(tmp_path: Path) -> None:
     with toy.open_study(tmp_path) as study:
         toy.drive(study, 3, behaviour=only_for(0, odd))
         assert outcomes(study) == ["finished"] * 3
-        assert list(study.history)[0].attempt == 2
+        assert next(iter(study.history)).attempt == 2
 
 
 def test_without_a_slot_it_ends_and_says_why(tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ def test_a_full_disk_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_result_written_before_the_driver_died_is_not_lost(tmp_path: Path) -> None:
     with toy.open_study(tmp_path) as study:
         asked = study.ask()
-        (asked.folder / "result.json").write_text(json.dumps(toy.result(dict(asked.config) | {
-            "attempt": 1
-        })))
+        (asked.folder / "result.json").write_text(
+            json.dumps(toy.result(dict(asked.config) | {"attempt": 1}))
+        )
     with toy.open_study(tmp_path) as study:
         executor = toy.drive(study, 1)
         assert outcomes(study) == ["finished"]

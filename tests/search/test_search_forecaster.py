@@ -110,9 +110,7 @@ def test_the_notebooks_symptom_is_reproduced_and_caught() -> None:
 
 
 def test_where_nothing_changes_any_more_perfection_is_no_leak(report: LookReport) -> None:
-    calm = replace(
-        report, correlation=1.0, mae=0.0, correlation_last=1.0, mae_last=0.0
-    )
+    calm = replace(report, correlation=1.0, mae=0.0, correlation_last=1.0, mae_last=0.0)
     assert alarms([calm]) == []
     assert alarms([replace(calm, mae_last=0.1)])[0].kind == "leak"
     assert alarms([replace(calm, mae_last=0.1, look=0.75)]) == []

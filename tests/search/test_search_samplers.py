@@ -96,7 +96,7 @@ def test_fact_a_constraint_is_set_once_and_nan_is_refused(quiet: None) -> None:
         warnings.simplefilter("ignore")
         asked.set_constraint("floor", -1.0)
     assert asked.constraints == {"floor": 1.0} or study.trials[0].constraints == {"floor": 1.0}
-    with pytest.raises(ValueError, match="(?i)nan"):
+    with pytest.raises(ValueError, match=r"(?i)nan"):
         study.ask().set_constraint("floor", math.nan)
 
 

@@ -82,9 +82,11 @@ def test_what_is_no_dimension_is_refused(text: str) -> None:
 
 
 def test_a_space_that_the_settings_refuse_is_refused_before_the_first_trial() -> None:
-    with pytest.raises(ConfigError, match=r"unknown key 'inner.epoch'; did you mean 'inner.epochs'"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'inner.epoch'; did you mean 'inner.epochs'"
+    ):
         check_fits(Space({"inner.epoch": Whole(1, 3)}), Outer())
-    with pytest.raises(ConfigError, match="got 2.0, expected at most 1"):
+    with pytest.raises(ConfigError, match=r"got 2.0, expected at most 1"):
         check_fits(Space({"inner.lr": Real(0.1, 2.0)}), Outer())
     with pytest.raises(ConfigError, match=r"widths.fc3"):
         check_fits(Space({"widths.fc3": Whole(1, 3)}), Outer(), {"fc1": 3})

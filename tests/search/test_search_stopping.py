@@ -57,18 +57,25 @@ def test_a_rule_out_of_range_is_refused(wrong: dict[str, float]) -> None:
 def bloomer(number: int, *, late: bool) -> FinishedCurve:
     """A curve that is bad through its warm-up and good in the end, or bad throughout."""
     generator = np.random.default_rng(number)
-    end = 0.05 * np.exp(0.2 * generator.normal()) if late else 0.3 * np.exp(0.1 * generator.normal())
+    end = (
+        0.05 * np.exp(0.2 * generator.normal()) if late else 0.3 * np.exp(0.1 * generator.normal())
+    )
     steps = tuple(
         Step(
             at,
-            float((0.4 if at <= 12 else end + 0.3 * 0.5 ** (at - 12)) * np.exp(0.05 * generator.normal())),
+            float(
+                (0.4 if at <= 12 else end + 0.3 * 0.5 ** (at - 12))
+                * np.exp(0.05 * generator.normal())
+            ),
             5000.0,
             at <= 12,
         )
         for at in range(1, 21)
     )
     name = f"{'late' if late else 'bad'}-{number}"
-    return FinishedCurve(name, name, (float(late), generator.random()), steps, 20, float(end), 4000.0)
+    return FinishedCurve(
+        name, name, (float(late), generator.random()), steps, 20, float(end), 4000.0
+    )
 
 
 def test_late_bloomers_are_not_stopped_oftener_than_they_may() -> None:

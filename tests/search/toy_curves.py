@@ -40,9 +40,7 @@ def shuffled(found: Sequence[FinishedCurve]) -> list[FinishedCurve]:
     """The same beginnings, each with the end of another."""
     order = np.random.default_rng(7).permutation(len(found))
     return [
-        replace(
-            one, final_error=found[other].final_error, final_size=found[other].final_size
-        )
+        replace(one, final_error=found[other].final_error, final_size=found[other].final_size)
         for one, other in zip(found, order, strict=True)
     ]
 

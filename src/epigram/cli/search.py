@@ -112,8 +112,8 @@ def _study(call: Search) -> Study:
     from epigram import recipes
     from epigram.pipeline import check_recipe
     from epigram.pipeline.source import code
-    from epigram.search import StudySettings, trial
     from epigram.search import Study as Opened
+    from epigram.search import StudySettings, trial
 
     options = call.options
     check_recipe(call.recipe, call.floor)
@@ -218,21 +218,27 @@ def parser() -> Parser:
     asked.add_own_network(known).add_argument(
         "--weights", metavar="FILE", help="its trained weights, safetensors"
     )
-    known.add_argument("--floor", metavar="RULE", help="e.g. 'accuracy>=0.99'; default: the recipe's")
+    known.add_argument(
+        "--floor", metavar="RULE", help="e.g. 'accuracy>=0.99'; default: the recipe's"
+    )
     known.add_argument("--trials", type=_whole, default=64, metavar="N", help="default: 64")
     known.add_argument(
         "--parallel", type=_whole, default=1, metavar="N", help="trials at a time; default: 1"
     )
     known.add_argument("--vary", action="append", metavar="SETTING=RANGE", help="may be repeated")
-    known.add_argument("--out", metavar="DIR", help="the study's folder; default: runs/search-<recipe>")
+    known.add_argument(
+        "--out", metavar="DIR", help="the study's folder; default: runs/search-<recipe>"
+    )
     known.add_argument("--config", metavar="FILE", help="settings of all trials, as YAML or JSON")
     known.add_argument(
         "--from", dest="from_folder", metavar="DIR", help="all start from this `epigram train`"
     )
     known.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
-    known.add_argument("--sampler", default="auto", help="auto, gp, tpe or random; default: auto")
     known.add_argument(
-        "--stopping", default="off", help="off, forecast or hyperband; default: off"
+        "--sampler", default="auto", choices=("auto", "gp", "tpe", "random"), help="default: auto"
+    )
+    known.add_argument(
+        "--stopping", default="off", choices=("off", "forecast", "hyperband"), help="default: off"
     )
     known.add_argument(
         "--margin", type=float, default=1.0, metavar="K", help="standard errors; default: 1"

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, final
 
 from epigram.errors import InterruptedRunError
-from epigram.runner import Executor, Exit, Handle, Job, Lease
+from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease
 from epigram.search import confirm, folder
 from epigram.search.attempts import decide
 from epigram.search.folder import MetricsTail
 from epigram.search.history import Outcome, Trial
-from epigram.search.interrupts import Interrupts
 from epigram.search.stopping import imputed
 from epigram.search.study import Asked, Study
 
@@ -60,6 +59,7 @@ class Driver:
         executor: where trials run.
         command: what runs one.
         trials: how many, in all.
+        max_steps: ask for no more once the trials have taken so many steps (epochs) together; None = never.
         parallel: at most so many at a time; None = as many as there are slots.
         say: told one line about whatever a person should know.
         clock: seconds that only go forward.
@@ -74,6 +74,7 @@ class Driver:
         command: Command,
         *,
         trials: int,
+        max_steps: int | None = None,
         parallel: int | None = None,
         say: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -81,7 +82,7 @@ class Driver:
         max_seconds: float | None = None,
     ) -> None:
         self.study, self.executor, self.command = study, executor, command
-        self.trials, self.parallel = trials, parallel
+        self.trials, self.parallel, self.max_steps = trials, parallel, max_steps
         self._tell_person, self._clock, self._pace = say, clock, pace_s
         self._end = math.inf if max_seconds is None else clock() + max_seconds
         self._live: dict[tuple[str, int], _Live] = {}
@@ -110,14 +111,17 @@ class Driver:
                     self._ended(exit_)
                 self._speak_of_alarms()
             if self._stopping:
-                raise InterruptedRunError(
+                error = InterruptedRunError(
                     f"stopped in order ({self._why()}) after {len(self.study)} of {self.trials} "
                     "trials; the same command goes on"
                 )
+                error.exit_code = self._interrupts.exit_code or error.exit_code
+                raise error
             confirm.conclude(self.study)
 
     def _why(self) -> str:
-        return self._interrupts.name or "the time was up"
+        signal = self._interrupts.requested
+        return "the time was up" if signal is None else signal.name
 
     # --- begin ----------------------------------------------------------------------------------
 
@@ -148,9 +152,16 @@ class Driver:
         for trial in study.history.open_trials():
             if trial.run_id not in running:
                 return trial
-        if len(study.history.search()) < self.trials:
+        asked = study.history.search()
+        if len(asked) < self.trials and not self._spent(asked):
             return study.propose()
-        return confirm.next_trial(study, searched=len(study) >= self.trials)
+        return confirm.next_trial(study, searched=len(study) >= len(asked))
+
+    def _spent(self, trials: Sequence[Trial]) -> bool:
+        """Have the trials taken all the steps there are? Those under way count as far as they have come."""
+        if self.max_steps is None:
+            return False
+        return sum(max((p.step for p in t.curve()), default=0) for t in trials) >= self.max_steps
 
     def _fill(self) -> None:
         slots = list(self.executor.slots())
@@ -216,7 +227,8 @@ class Driver:
         return why
 
     def _heed_interrupts(self) -> None:
-        asked = min(2, self._interrupts.count) or int(self._clock() >= self._end)
+        signalled = int(self._interrupts.requested is not None) + int(self._interrupts.hard)
+        asked = signalled or int(self._clock() >= self._end)
         if asked > self._stopping:
             self._stopping = asked
             for live in self._live.values():

@@ -102,7 +102,7 @@ def pareto(seen: Seen) -> Plate | Absent:
             seen.objective.limit * seen.scale, color=theme.removed, linewidth=1.2, label="floor"
         )
         axes.set_xscale("log")
-        log_ticks(axes.xaxis, lambda v: grouped(v))
+        log_ticks(axes.xaxis, grouped)
         if min(seen.error(t) for t in trials) > 0:
             axes.set_yscale("log")
             log_ticks(axes.yaxis, "{:g}".format)
@@ -115,7 +115,9 @@ def pareto(seen: Seen) -> Plate | Absent:
         "One dot per finished trial, as judged while searching; below the orange line the floor is met. "
         "The blue line joins the trials that no other beats in both size and error."
     )
-    return Plate("pareto", title, caption, "Scatter plot of size against error of all trials.", draw)
+    return Plate(
+        "pareto", title, caption, "Scatter plot of size against error of all trials.", draw
+    )
 
 
 def path(seen: Seen) -> Plate | Absent:
@@ -142,14 +144,16 @@ def path(seen: Seen) -> Plate | Absent:
         at, best = running_best([(at, size_of(t)) for at, t in places], last=len(told))
         axes.step(at, best, where="post", color=theme.bayes, label="smallest so far")
         axes.set_yscale("log")
-        log_ticks(axes.yaxis, lambda v: grouped(v))
+        log_ticks(axes.yaxis, grouped)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("trials told")
         axes.set_ylabel(seen.size_words)
         axes.legend(loc="upper right")
         return figure
 
-    caption = "Only trials that meet the floor with the margin count; the vertical axis is logarithmic."
+    caption = (
+        "Only trials that meet the floor with the margin count; the vertical axis is logarithmic."
+    )
     return Plate("best", title, caption, "Line plot of the smallest feasible size so far.", draw)
 
 

@@ -34,10 +34,12 @@ def read(folder: Path) -> tuple[dict[str, Any], Seen, Space]:
     try:
         about = json.loads((folder / STUDY).read_text("utf-8"))
         settings = about["settings"]
-        objective = Objective(
-            Floor.parse(about["floor"]), settings["size_key"], settings["margin"]
+        objective = Objective(Floor.parse(about["floor"]), settings["size_key"], settings["margin"])
+        return (
+            about,
+            Seen(History(ledger.read(folder)), objective),
+            Space.from_plain(about["space"]),
         )
-        return about, Seen(History(ledger.read(folder)), objective), Space.from_plain(about["space"])
     except EpigramError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -94,9 +96,7 @@ def facts(folder: str | Path) -> dict[str, Any]:
     return _facts(about, seen, calibration(rows, seen.objective))
 
 
-def _facts(
-    about: Mapping[str, Any], seen: Seen, reports: list[LookReport]
-) -> dict[str, Any]:
+def _facts(about: Mapping[str, Any], seen: Seen, reports: list[LookReport]) -> dict[str, Any]:
     history, objective = seen.history, seen.objective
     kinds = [t.outcome.kind for t in history.search() if t.outcome is not None]
     best = next(iter(watching.feasible(history, objective)), None)

@@ -27,6 +27,7 @@ from typing import Any, Final, final
 from epigram import atomic, config
 from epigram.errors import ConfigError, RunFolderError
 from epigram.records import Floor
+from epigram.runner import fence
 from epigram.search import choosing, folder, identity, watching
 from epigram.search.dimensions import Value
 from epigram.search.forecasting import Fit, Forecasting
@@ -162,7 +163,9 @@ class Study:
     def ask(self) -> Asked:
         """A trial to run: one that was interrupted, or else a new one."""
         waiting = [trial for trial in self.history.open_trials() if not trial.running]
-        return self.begin(waiting[0] if waiting else self.propose())
+        asked = self.begin(waiting[0] if waiting else self.propose())
+        fence.claim(asked.run_folder, asked.attempt)
+        return asked
 
     def propose(self) -> Trial:
         """A new trial of the search; it is in the ledger when this returns."""
@@ -203,9 +206,9 @@ class Study:
         return self._asked(dict(trial.values), seed, "confirm", design=trial.design)
 
     def begin(self, trial: Trial, *, slot: str = "") -> Asked:
-        """A new attempt at a trial: its folder is made, earlier attempts are fenced off."""
+        """A new attempt at a trial: its folder is made. Whoever starts it fences off earlier ones."""
         run = self.run_folder(trial)
-        attempt = trial.attempt + 1
+        attempt = max(trial.attempt, fence.latest(run)) + 1
         complete = {
             "run_id": trial.run_id,
             "phase": trial.phase,

@@ -36,7 +36,7 @@ def read_trial(where: Path) -> dict[str, Any]:
     """
     try:
         asked = json.loads((where / folder.CONFIG).read_text("utf-8"))
-        asked["run_id"], asked["attempt"], asked["settings"], asked["run_folder"]  # noqa: B018
+        asked["run_id"], asked["attempt"], asked["settings"], asked["run_folder"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{where}: not a trial's folder: {folder.CONFIG}: {error}") from error
     return dict(asked)
@@ -53,9 +53,7 @@ def task_of(recipe: Recipe, **more: Any) -> dict[str, Any]:
     }
 
 
-def run_trial(
-    where: Path, recipe: Recipe, *, from_folder: Path | None = None
-) -> dict[str, Any]:
+def run_trial(where: Path, recipe: Recipe, *, from_folder: Path | None = None) -> dict[str, Any]:
     """Compress as ``config.json`` says; writes ``metrics.jsonl`` and ``result.json``.
 
     A later attempt of the same run goes on from the checkpoints of the one before. A NaN in training is a
@@ -110,15 +108,11 @@ def confirmation(recipe: Recipe, path: Path, floor: Floor) -> dict[str, Any]:
     """What the network decoded from a file is worth on the half that no trial has seen."""
     part = parted(recipe.load_data, "confirm").validation
     model = artifact.load(path, into=recipe.build()).eval()
-    figures = evaluate(
-        model, part, preprocess=recipe.preprocess, metrics=recipe.metrics or None
-    )
+    figures = evaluate(model, part, preprocess=recipe.preprocess, metrics=recipe.metrics or None)
     return {floor.metric: figures.metric(floor.metric), "examples": len(part)}
 
 
-def parted(
-    load_data: Callable[[], Splits], half: Literal["search", "confirm"]
-) -> Splits:
+def parted(load_data: Callable[[], Splits], half: Literal["search", "confirm"]) -> Splits:
     """The splits with one half of the validation split, and without the test set.
 
     Every second example, since the split is in random order already.

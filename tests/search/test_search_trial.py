@@ -1,0 +1,138 @@
+"""One trial of a recipe: splits of its own, a curve, a result, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.pipeline import tiny_recipe
+
+from epigram import config
+from epigram.errors import ConfigError
+from epigram.records import Floor
+from epigram.runner import LocalExecutor, processor_slots
+from epigram.search import Command, Driver, Real, Space, Study, StudySettings, trial
+from epigram.search.folder import MetricsTail
+from epigram.search.objective import Objective
+
+FLOOR = "accuracy>=0.5"
+SPACE = Space({"structure.kl_weight": Real(0.1, 1.0, log=True)})
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tests.pipeline import tiny_recipe
+from epigram.search import trial
+trial.run_trial(Path(sys.argv[1]), tiny_recipe.recipe())
+"""
+
+
+def opened(where: Path, **more: int) -> Study:
+    recipe = tiny_recipe.recipe()
+    base = config.with_overrides(recipe.settings, {"page": False})
+    return Study(
+        where,
+        SPACE,
+        floor=FLOOR,
+        base=base,
+        task=trial.task_of(recipe),
+        settings=StudySettings(sampler="random", confirm=more.get("confirm", 0), confirm_seeds=1),
+    )
+
+
+def test_the_halves_of_validation_are_disjoint_and_the_test_set_is_away() -> None:
+    whole = tiny_recipe.splits()
+    search = trial.parted(tiny_recipe.splits, "search")
+    confirm = trial.parted(tiny_recipe.splits, "confirm")
+    assert len(search.validation) + len(confirm.validation) == len(whole.validation)
+    both = torch.cat([search.validation.inputs, confirm.validation.inputs]).flatten(1)
+    assert len(torch.unique(both, dim=0)) == len(
+        torch.unique(whole.validation.inputs.flatten(1), dim=0)
+    )
+    assert search.test is None
+    assert confirm.test is None
+    assert search.fit.fingerprint() == whole.fit.fingerprint()
+
+
+def test_a_trial_writes_its_curve_and_its_result(tmp_path: Path) -> None:
+    with opened(tmp_path) as study:
+        asked = study.ask()
+        trial.run_trial(asked.folder, tiny_recipe.recipe())
+        tail = MetricsTail(asked.folder / "metrics.jsonl", Objective(Floor.parse(FLOOR)))
+        points = tail.read()
+        assert tail.garbage == 0
+        assert [p.step for p in points] == list(range(1, 12))
+        assert tail.steps == 11  # 3 plain, 6 structure, 2 fine-tuning
+        assert [p.step for p in points if p.warmup] == [1, 2, 3, 4]
+        assert [p.step for p in points if p.size] == [4, 5, 6, 7, 8, 9]
+        outcome = study.tell(asked)
+        assert outcome.kind == "finished"
+        assert outcome.examples == 100
+        assert outcome.confirmation is None
+        assert outcome.file is not None
+        path = tmp_path / outcome.file
+        assert path.stat().st_size == outcome.size
+        assert not (path.parent / "report").exists()
+
+
+def test_a_folder_that_is_no_trials_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a trial's folder"):
+        trial.read_trial(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_search_with_real_processes_ends_with_a_confirmed_file(tmp_path: Path) -> None:
+    """Two trials and a confirmation below supervisors, one of them killed from outside on the way."""
+    script = tmp_path / "trial.py"
+    script.write_text(SCRIPT.replace("trial.run_trial", "torch.manual_seed(0); trial.run_trial"))
+    with (
+        opened(tmp_path / "study", confirm=1) as study,
+        LocalExecutor("tests", slots=processor_slots(2)) as executor,
+    ):
+        Driver(study, executor, Command((sys.executable, str(script), "{folder}")), trials=2).run()
+        assert [t.outcome.kind for t in study.history if t.outcome] == ["finished"] * 3
+        confirmed = study.history.confirmed
+        assert confirmed is not None
+        assert confirmed["tested"], confirmed["sentence"]
+
+
+@pytest.mark.slow
+def test_the_second_attempt_goes_on_where_the_first_was_killed(tmp_path: Path) -> None:
+    """The files of a killed and an unharmed run are the same to the byte."""
+    files = []
+    for name, kill in (("whole", False), ("killed", True)):
+        with opened(tmp_path / name) as study:
+            asked = study.ask()
+            if kill:
+                begun = subprocess.Popen(
+                    [sys.executable, "-c", SCRIPT, str(asked.folder)],
+                    stderr=subprocess.DEVNULL,
+                )
+                curve = asked.folder / "metrics.jsonl"
+                while not curve.exists() or curve.read_text().count("\n") < 5:
+                    assert begun.poll() is None
+                begun.kill()
+                begun.wait()
+                study.history.trials[asked.run_id].running = False
+                asked = study.ask()
+                assert asked.attempt == 2
+            done = subprocess.run(
+                [sys.executable, "-c", SCRIPT, str(asked.folder)], check=False, capture_output=True
+            )
+            assert done.returncode == 0, done.stderr
+            outcome = study.tell(asked)
+            assert outcome.file is not None
+            files.append((tmp_path / name / outcome.file).read_bytes())
+            steps = [
+                json.loads(line)["step"]
+                for line in (asked.folder / "metrics.jsonl").read_text().splitlines()
+            ]
+            assert steps[-1] == 11
+            assert (steps[0] > 1) is kill
+    assert files[0] == files[1]

@@ -131,7 +131,7 @@ def test_shuffled_ends_are_not_forecast_but_the_intervals_still_hold() -> None:
 def test_replicates_are_not_tested_on_each_other() -> None:
     generator = np.random.default_rng(0)
     rows = np.repeat(generator.normal(size=(30, 3)), 2, axis=0)
-    ends = np.repeat(generator.normal(size=(30, 1)), 2, axis=0)  # noise, the same in a pair
+    ends = np.repeat(generator.normal(size=(30, 2)), 2, axis=0)  # noise, the same in a pair
     pairs = [str(at // 2) for at in range(60)]
     apart = Forest(rows, ends, pairs, seed=0).residuals
     together = Forest(rows, ends, [str(at) for at in range(60)], seed=0).residuals
@@ -146,7 +146,7 @@ def test_few_residuals_are_widened() -> None:
 def test_the_scores_are_those_of_the_textbooks() -> None:
     from scipy.stats import norm
 
-    quantiles = norm.ppf(LEVELS)
+    quantiles = [float(q) for q in norm.ppf(LEVELS)]
     assert pit(0.0, quantiles) == pytest.approx(0.5)
     assert pit(-9.0, quantiles) < LEVELS[0]
     exact = 2 * norm.pdf(0) - 1 / np.sqrt(np.pi)  # CRPS of a standard normal at its mean

@@ -173,9 +173,9 @@ def from_plain(plain: Mapping[str, Any]) -> Dimension:
     """The inverse of ``to_plain``."""
     if "choice" in plain:
         return Choice(tuple(plain["choice"]))
-    if "whole" in plain:
-        return Whole(*plain["whole"], bool(plain["log"]))
-    return Real(*plain["real"], bool(plain["log"]))
+    kind: type[Whole] | type[Real] = Whole if "whole" in plain else Real
+    low, high = plain["whole" if kind is Whole else "real"]
+    return kind(low, high, bool(plain["log"]))
 
 
 def _word(text: str) -> Value:

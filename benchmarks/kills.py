@@ -118,26 +118,38 @@ def kill_once(
             ready_s = time.monotonic() - begun
             if delay_s is None:
                 break
-        time.sleep(0.02)
-    live = len(living(folder))
+        time.sleep(0.05)
+    before = living(folder)
     killed = time.monotonic()
     os.kill(driver, signal.SIGKILL)
     os.waitpid(driver, 0)
-    while left := living(folder):
-        if time.monotonic() > killed + GIVE_UP_S:
-            break
-        time.sleep(0.002)
+    left = await_none(folder, before, killed + GIVE_UP_S)
     seconds = time.monotonic() - killed
     processes.kill_all(left, within_s=10.0)
     shutil.rmtree(folder, ignore_errors=True)
     return {
-        "live": live,
+        "live": len(before),
         "left": len(left),
         "seconds": round(seconds, 4),
         "ready": len(ready),
         "ready_seconds": None if ready_s is None else round(ready_s, 3),
         "load": os.getloadavg()[0],
     }
+
+
+def await_none(folder: Path, known: dict[int, int], deadline: float) -> dict[int, int]:
+    """What lives of a driver's processes at the deadline; returns as soon as nothing does.
+
+    All of ``/proc`` is read only once those that are known are dead: reading it costs time that the
+    killing needs.
+    """
+    while time.monotonic() < deadline:
+        if all(processes.start_time(pid) != started for pid, started in known.items()):
+            known = living(folder)
+            if not known:
+                return {}
+        time.sleep(0.002)
+    return living(folder)
 
 
 def stop_slots(folder: Path, level: Containment | None, count: int) -> Iterator[dict[str, Any]]:
@@ -162,7 +174,7 @@ def stop_slots(folder: Path, level: Containment | None, count: int) -> Iterator[
                 "seconds": round(seconds, 4),
                 "supervisor_seconds": round(end.t_kill_s, 4),
                 "free": free,
-                "left": len(living(folder)) - 1,  # the reaper
+                "left": len(processes.tagged({"EPIGRAM_RUN_DIR": str(run.resolve())})),
                 "load": os.getloadavg()[0],
             }
     shutil.rmtree(folder, ignore_errors=True)
@@ -224,14 +236,13 @@ def kill_many(
     rows = read_rows(path)
     done = {row["number"] for row in rows}
     took = [row["ready_seconds"] for row in rows if row["ready_seconds"] is not None]
-    every = kills // torch_kills if torch_kills else 0
     for number in range(kills):
         if number in done:
             continue
         chance = random.Random(number)
-        with_torch = bool(every) and number % every == 0
+        with_torch = number >= kills - torch_kills
         usual = sorted(took)[len(took) // 2] if took else 1.0
-        early = chance.random() < 0.5 and bool(took)
+        early = chance.random() < 0.5 and bool(took) and not with_torch
         delay = chance.uniform(0.0, usual) if early else None
         folder = Path(tempfile.mkdtemp(prefix="epigram-kills-")) / "study"
         row = kill_once(folder, level, delay, with_torch=with_torch)

@@ -12,7 +12,7 @@ from tests.runner.trees import HOSTILE, LISTENS
 
 from epigram.runner import LocalExecutor, processes, processor_slots
 from epigram.runner.containment import refusal
-from epigram.runner.local import Limits
+from epigram.runner.limits import Limits
 from epigram.runner.order import Containment
 from epigram.runner.protocol import Exit, Handle, Job
 

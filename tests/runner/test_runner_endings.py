@@ -28,7 +28,7 @@ from tests.runner.hostile import (
 
 import epigram.runner
 from epigram.runner import processes
-from epigram.runner.local import Limits
+from epigram.runner.limits import Limits
 from epigram.runner.order import Containment
 
 STORM = """
@@ -36,13 +36,14 @@ import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 open(os.environ["EPIGRAM_ATTEMPT_DIR"] + "/ready", "w").close()
-while True:
+for _ in range(300):
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             time.sleep(1000)
         os._exit(0)
     time.sleep(0.005)
+time.sleep(1000)
 """
 LOADERS = """
 import os, pathlib, signal, sys, torch
@@ -151,12 +152,13 @@ def test_a_killed_reaper_is_replaced_too(level: Containment, study: str, tmp_pat
 def test_a_trial_that_sits_in_c_code_is_killed_after_the_grace(study: str, tmp_path: Path) -> None:
     """Python runs no handler of its own until the call returns."""
     code = (
-        "import os, signal, re; signal.signal(signal.SIGTERM, lambda *_: exit(0));"
+        "import ctypes, os, signal; signal.signal(signal.SIGTERM, lambda *_: exit(0));"
         "open(os.environ['EPIGRAM_ATTEMPT_DIR'] + '/ready', 'w').close();"
-        "re.match('(a?){60}a{60}', 'a' * 60)"
+        "lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64);"
+        "lock(mutex); lock(mutex)"  # the second waits for the first, for ever
     )
     with executor_of(study) as executor:
-        handle = start(executor, job(tmp_path, ("nice", *python(code)), grace_s=0.5), ready=True)
+        handle = start(executor, job(tmp_path, python(code), grace_s=0.5), ready=True)
         executor.stop(handle)
         end = end_of(executor)
         assert (end.reason, end.signal) == ("stopped", signal.SIGKILL)
@@ -194,7 +196,7 @@ def test_a_trial_started_from_a_short_lived_thread_lives(study: str, tmp_path: P
 def test_a_supervisor_that_hangs_costs_its_slot_and_nothing_else(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("epigram.runner.local._LATE_S", 0.1)
+    monkeypatch.setattr("epigram.runner.trials.LATE_S", 0.1)
     with executor_of(study, limits=Limits(kill_s=0.2)) as executor:
         handle = start(executor, job(tmp_path, LISTENS, grace_s=0.2), ready=True)
         os.kill(handle.lease.pid, signal.SIGSTOP)

@@ -11,10 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from epigram.runner.batch import SlurmExecutor
+    from epigram.runner.cluster import RayExecutor
     from epigram.runner.fake import FakeExecutor, FakeSlot, FakeTrial
     from epigram.runner.fence import Fence
     from epigram.runner.interrupts import Interrupts, wind_down
-    from epigram.runner.local import Limits, LocalExecutor
+    from epigram.runner.limits import Limits
+    from epigram.runner.local import LocalExecutor
     from epigram.runner.places import LocalSlot, card_slots, local_slots, processor_slots
     from epigram.runner.protocol import Executor, Exit, Handle, Job, Lease, Reason, Slot
 
@@ -27,7 +30,7 @@ _HOMES = {
     "Lease": "protocol",
     "Slot": "protocol",
     "LocalExecutor": "local",
-    "Limits": "local",
+    "Limits": "limits",
     "LocalSlot": "places",
     "local_slots": "places",
     "processor_slots": "places",
@@ -36,6 +39,8 @@ _HOMES = {
     "FakeSlot": "fake",
     "FakeTrial": "fake",
     "Fence": "fence",
+    "RayExecutor": "cluster",
+    "SlurmExecutor": "batch",
     "Interrupts": "interrupts",
     "wind_down": "interrupts",
 }
@@ -54,6 +59,8 @@ __all__ = [
     "local_slots",
     "processor_slots",
     "card_slots",
+    "RayExecutor",
+    "SlurmExecutor",
     "FakeExecutor",
     "FakeSlot",
     "FakeTrial",

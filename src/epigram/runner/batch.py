@@ -18,7 +18,7 @@ from typing import Any, final
 from epigram import atomic
 from epigram.errors import ConfigError, ExecutorError
 from epigram.runner import fence, leftovers
-from epigram.runner.local import Limits
+from epigram.runner.limits import Limits
 from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
 from epigram.runner.warden import attend
 

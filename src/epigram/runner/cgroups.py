@@ -7,6 +7,7 @@ than a folder that we may write: as root, or where systemd delegates (``Delegate
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -50,15 +51,20 @@ def refusal() -> str | None:
     return None
 
 
-def name(study_key: str, run_id: str, attempt: int) -> str:
+def name(study: str, run_id: str, attempt: int) -> str:
     """Of a trial's group."""
-    return f"{_PREFIX}{study_key}-{run_id}-{attempt}"
+    return f"{_of_study(study)}{run_id}-{attempt}"
 
 
-def of_study(study_key: str) -> list[Path]:
+def of_study(study: str) -> list[Path]:
     """Groups that trials of a study have left, where this process's own group is."""
     base = own_group()
-    return [] if base is None else sorted(base.glob(f"{_PREFIX}{study_key}-*"))
+    return [] if base is None else sorted(base.glob(f"{_of_study(study)}*"))
+
+
+def _of_study(study: str) -> str:
+    """What the names of a study's groups begin with."""
+    return f"{_PREFIX}{hashlib.sha256(study.encode()).hexdigest()[:12]}-"
 
 
 def make(group: Path, max_processes: int) -> None:

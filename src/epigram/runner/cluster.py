@@ -16,7 +16,7 @@ from typing import Any, final
 from epigram.errors import ConfigError, ExecutorError
 from epigram.runner import containment, fence, leftovers
 from epigram.runner.bounded import within
-from epigram.runner.local import Limits
+from epigram.runner.limits import Limits
 from epigram.runner.order import Containment
 from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
 from epigram.runner.warden import Machine, Warden

@@ -21,12 +21,11 @@ _SEEING_OFF_S = 1.0
 _DEAD = "the driver is dead"
 
 
-def sweep(study: str, study_key: str, *, within_s: float) -> int:
+def sweep(study: str, *, within_s: float) -> int:
     """End every process of the study whose driver is dead; how many would not die.
 
     Args:
         study: the value of ``EPIGRAM_STUDY``.
-        study_key: what names of its control groups begin with.
         within_s: the most it may take.
     """
     deadline = time.monotonic() + within_s
@@ -36,7 +35,7 @@ def sweep(study: str, study_key: str, *, within_s: float) -> int:
     left = 0
     while found and (left := processes.kill_all(found, within_s=deadline - time.monotonic())) == 0:
         found = _orphans({"EPIGRAM_STUDY": study})  # what they forked meanwhile
-    for group in cgroups.of_study(study_key):
+    for group in cgroups.of_study(study):
         if left == 0 and not _wears_a_living_driver(group):
             cgroups.kill(group)
             cgroups.remove(group, within_s=min(within_s, 1.0))
@@ -45,6 +44,11 @@ def sweep(study: str, study_key: str, *, within_s: float) -> int:
 
 def end(study: str, run_id: str, attempt: int, *, within_s: float) -> int:
     """End every process of one attempt, whoever started it; how many would not die."""
+    base = cgroups.own_group()
+    if base is not None:
+        group = base / cgroups.name(study, run_id, attempt)
+        cgroups.kill(group)
+        cgroups.remove(group, within_s=min(within_s, 1.0))
     tags = {"EPIGRAM_STUDY": study, "EPIGRAM_RUN": run_id, "EPIGRAM_ATTEMPT": str(attempt)}
     deadline = time.monotonic() + within_s
     while found := processes.tagged(tags):

@@ -3,75 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import selectors
 import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final
+from typing import final
 
 from epigram.errors import ConfigError, ExecutorError, StorageError
-from epigram.runner import cgroups, containment, fence, leftovers, places, processes
+from epigram.runner import cgroups, fence, leftovers, places, processes
 from epigram.runner.cards import BoundedProbe, CardProbe, find_probe
-from epigram.runner.link import Line, Reaping, driver_tag
+from epigram.runner.containment import chosen
+from epigram.runner.limits import Limits
+from epigram.runner.link import Reaping, driver_tag
 from epigram.runner.order import Containment, Order
 from epigram.runner.places import LocalSlot
 from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
+from epigram.runner.trials import LATE_S, Trial
 from epigram.runner.words import note_on
 
 _LOOK_S = 0.05  # between two looks at what no descriptor tells
-_LATE_S = 5.0  # a supervisor that is this much over its own bounds is not believed in any more
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a trial may take, and how long endings may take.
-
-    Args:
-        max_processes: at a time.
-        max_bytes: in the run's folder; None = half of what is free there when the trial starts. No
-            single file may grow larger either, wherever it is.
-        watch_s: seconds between two looks at these.
-        kill_s: seconds that killing may take before what still lives is given up.
-        memory_s: seconds that a card may take to give its memory back.
-        memory_bytes: how much more than before the trial may stay taken on its card.
-
-    Raises:
-        ConfigError: a value cannot be meant.
-    """
-
-    max_processes: int = 512
-    max_bytes: int | None = None
-    watch_s: float = 0.5
-    kill_s: float = 30.0
-    memory_s: float = 30.0
-    memory_bytes: int = 64 * 2**20
-
-    def __post_init__(self) -> None:
-        for name in ("max_processes", "watch_s", "kill_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"Limits.{name}: got {getattr(self, name)}, expected more than 0")
-
-
-@dataclass
-class _Running:
-    """A trial whose Exit has not been sent."""
-
-    job: Job
-    slot: LocalSlot
-    handle: Handle
-    line: Line
-    number: int
-    lock: int | None
-    baseline: int
-    asked_at: float | None = None
-    hard: bool = False
-    told: dict[str, Any] | None = None
-    exit: Exit | None = None
-    memory_until: float = field(default=0.0)
 
 
 @final
@@ -113,16 +65,15 @@ class LocalExecutor:
         probe: CardProbe | None = None,
     ) -> None:
         self._study = study
-        self._key = hashlib.sha256(study.encode()).hexdigest()[:12]
         self._limits = limits or Limits()
         self._probe: CardProbe = BoundedProbe(probe or find_probe())
         self._slots = list(places.local_slots(self._probe) if slots is None else slots)
         if len({slot.id for slot in self._slots}) < len(self._slots):
             raise ConfigError(f"slots: two have one name: {[slot.id for slot in self._slots]}")
-        self._containment = _chosen(containment)
+        self._containment: Containment = chosen(containment)
         self._tags = {"EPIGRAM_STUDY": study, "EPIGRAM_DRIVER": driver_tag()}
         self._reaping = Reaping(self._tags)
-        self._running: dict[tuple[str, int], _Running] = {}
+        self._running: dict[tuple[str, int], Trial] = {}
         self._quarantined: dict[str, str] = {}
         self._closed = False
 
@@ -184,8 +135,8 @@ class LocalExecutor:
             socket.gethostname(), str(job.folder),
         )  # fmt: skip
         handle = Handle(job.run_id, job.attempt, slot.id, lease)
-        self._running[job.run_id, job.attempt] = _Running(
-            job, place, handle, line, number, lock, baseline
+        self._running[job.run_id, job.attempt] = Trial(
+            self._study, self._limits, job, place, handle, line, number, lock, baseline
         )
         return handle
 
@@ -220,7 +171,7 @@ class LocalExecutor:
         }
         usual = {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
         base = cgroups.own_group() if self._containment == "cgroup" else None
-        group = base / cgroups.name(self._key, job.run_id, job.attempt) if base else None
+        group = base / cgroups.name(self._study, job.run_id, job.attempt) if base else None
         room = self._limits.max_bytes
         return Order(
             run_id=job.run_id,
@@ -243,37 +194,25 @@ class LocalExecutor:
 
     def stop(self, h: Handle, hard: bool = False) -> None:
         one = self._running.get((h.run_id, h.attempt))
-        if (
-            one is None
-            or one.told is not None
-            or (one.asked_at is not None and not hard)
-            or one.hard
-        ):
-            return
-        one.asked_at = one.asked_at if one.asked_at is not None else time.monotonic()
-        one.hard = hard
-        one.line.ask(hard=hard)
+        if one is not None:
+            one.ask(hard=hard)
 
     def poll(self, timeout_s: float) -> Sequence[Exit]:
         deadline = time.monotonic() + max(timeout_s, 0.0)
         while True:
             ended = self._collect()
             left = deadline - time.monotonic()
-            if ended or left <= 0 or not self._running:
-                # nothing runs: wait all the same, or whoever polls in a loop would spin
-                if not ended and left > 0:
-                    time.sleep(left)
+            if ended or left <= 0:
                 return ended
             self._wait(left)
 
     def recover(self, leases: Iterable[Lease]) -> Sequence[Exit]:
-        limit = self._limits.kill_s
-        known = leftovers.by_run(leases)
-        unkilled = leftovers.sweep(self._study, self._key, within_s=limit)
+        limit, known = self._limits.kill_s, leftovers.by_run(leases)
+        leftovers.sweep(self._study, within_s=limit)
         ends = [leftovers.settle(self._study, lease, within_s=limit) for lease in known]
         for lease, end in zip(known, ends, strict=True):
-            if end.reason == "unkillable" or (unkilled and len(known) == 1):
-                self._quarantined[lease.slot_id] = end.note or "something of it would not die"
+            if end.reason == "unkillable":
+                self._quarantined[lease.slot_id] = end.note
         return ends
 
     def close(self) -> None:
@@ -281,122 +220,46 @@ class LocalExecutor:
         if self._closed:
             return
         self._closed = True
-        deadline = time.monotonic() + self._limits.kill_s + 1.0
+        deadline = time.monotonic() + self._limits.kill_s + LATE_S
         for one in self._running.values():
-            self.stop(one.handle, hard=True)
+            one.ask(hard=True)
         while any(one.told is None for one in self._running.values()):
             if time.monotonic() >= deadline:
                 break
             self._wait(0.1)
             for one in self._running.values():
-                one.told = one.told if one.told is not None else one.line.hear()
+                one.hear()
         for one in self._running.values():
-            self._let_go(one)
+            one.let_go()
         self._running.clear()
-        self._reaping.close(within_s=self._limits.kill_s + 2.0)
+        self._reaping.close(within_s=self._limits.kill_s + LATE_S)
 
     def _wait(self, timeout_s: float) -> None:
         """Until a supervisor or the reaper says something, or it is time to look again."""
-        quiet = all(one.told is None for one in self._running.values())
-        late = [one for one in self._running.values() if one.asked_at is not None]
+        silent = all(one.told is None and one.asked_at is None for one in self._running.values())
         with selectors.DefaultSelector() as selector:
             for one in self._running.values():
                 if one.told is None:
                     selector.register(one.line.status, selectors.EVENT_READ)
             if self._reaping.descriptor is not None:
                 selector.register(self._reaping.descriptor, selectors.EVENT_READ)
-            selector.select(timeout_s if quiet and not late else min(timeout_s, _LOOK_S))
+            selector.select(timeout_s if silent else min(timeout_s, _LOOK_S))
 
     def _collect(self) -> list[Exit]:
         """Those that have ended and whose slots are clean, or given up."""
         self._reaping.listen()
         found = []
         for key, one in list(self._running.items()):
-            if one.exit is None:
-                one.exit = self._ended(one)
-            if one.exit is None:
-                continue
-            verdict = self._clean(one)
-            if verdict is None:
+            one.exit = one.exit or one.ending(self._reaping)
+            verdict = None if one.exit is None else one.verdict(self._probe)
+            if one.exit is None or verdict is None:
                 continue
             del self._running[key]
-            self._let_go(one)
-            found.append(self._noted(one, one.exit, verdict))
+            one.let_go()
+            if verdict:
+                self._quarantined[one.slot.id] = verdict
+            found.append(note_on(one.exit, one.job, verdict))
         return found
-
-    def _ended(self, one: _Running) -> Exit | None:
-        """The Exit of a trial once nothing of it is left or it was given up; None = not yet."""
-        if one.told is None:
-            one.told = one.line.hear()
-            one.memory_until = time.monotonic() + self._limits.memory_s
-        if one.told:
-            return Exit(**one.told)
-        if one.told is None:
-            return self._overdue(one)
-        left = self._reaping.gone(one.number)  # the supervisor ended without a word
-        if left is None and time.monotonic() < one.memory_until:
-            return None
-        begun = one.memory_until - self._limits.memory_s
-        left = leftovers.end(
-            self._study, one.job.run_id, one.job.attempt, within_s=min(self._limits.kill_s, 5.0)
-        )
-        return Exit(
-            one.job.run_id, one.job.attempt, "unkillable" if left else "lost", None, None,
-            time.monotonic() - begun, left, "its supervisor was killed",
-        )  # fmt: skip
-
-    def _overdue(self, one: _Running) -> Exit | None:
-        """A supervisor keeps its own bounds; one that does not (stopped, or hung) is given up."""
-        if one.asked_at is None:
-            return None
-        most = (0.0 if one.hard else one.job.grace_s) + self._limits.kill_s + _LATE_S
-        took = time.monotonic() - one.asked_at
-        if took < most:
-            return None
-        lease = one.handle.lease
-        processes.kill_exactly(lease.pid, lease.start_time)
-        left = leftovers.end(self._study, one.job.run_id, one.job.attempt, within_s=1.0)
-        one.told = {}
-        return Exit(
-            one.job.run_id, one.job.attempt, "unkillable", None, None, took, max(left, 1),
-            "its supervisor does not answer",
-        )  # fmt: skip
-
-    # slots
-
-    def _clean(self, one: _Running) -> str | None:
-        """Empty when the slot may be used again, a reason when it never may, None = not yet."""
-        assert one.exit is not None
-        if one.exit.reason == "unkillable":
-            return f"{one.job.run_id} left {one.exit.survivors} processes that would not die"
-        if not one.slot.card:
-            return ""
-        try:
-            more = self._probe.used_bytes(one.slot.card) - one.baseline
-        except ExecutorError as error:
-            return f"its card does not answer: {error}"
-        if more <= self._limits.memory_bytes:
-            return ""
-        if time.monotonic() < one.memory_until:
-            return None
-        return (
-            f"{more / 2**20:.0f} MiB of its card's memory did not come back after {one.job.run_id}"
-        )
-
-    def _noted(self, one: _Running, end: Exit, verdict: str) -> Exit:
-        if verdict:
-            self._quarantined[one.slot.id] = verdict
-        return note_on(end, one.job, verdict)
-
-    def _let_go(self, one: _Running) -> None:
-        one.line.close()
-        if one.lock is not None:
-            os.close(one.lock)
-            one.lock = None
-
-
-def _chosen(level: Containment | None) -> Containment:
-    return containment.chosen(level)
 
 
 def _free(slot: LocalSlot) -> bool:

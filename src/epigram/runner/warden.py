@@ -18,7 +18,8 @@ from typing import final
 from epigram.errors import ExecutorError
 from epigram.runner import leftovers
 from epigram.runner.cards import find_probe
-from epigram.runner.local import Limits, LocalExecutor
+from epigram.runner.limits import Limits
+from epigram.runner.local import LocalExecutor
 from epigram.runner.order import Containment
 from epigram.runner.places import LocalSlot, card_slots, processor_slots
 from epigram.runner.protocol import Exit, Handle, Job, Lease

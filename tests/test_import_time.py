@@ -67,9 +67,7 @@ def test_rooms_that_promise_it_do_without_torch(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["--help", "compress", "train", "evaluate", "replay", "search"]
-)
+@pytest.mark.parametrize("command", ["--help", "compress", "train", "evaluate", "replay", "search"])
 def test_help_is_quick_because_it_imports_nothing_heavy(command: str) -> None:
     arguments = [command] if command == "--help" else [command, "--help"]
     done = run_without(HEAVY, f"from epigram.cli import main; sys.exit(main({arguments!r}))")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from epigram.records import Floor
 
 if TYPE_CHECKING:
     from epigram.pipeline import CompressSettings, Recipe
-    from epigram.runner import LocalExecutor
+    from epigram.runner import Executor
     from epigram.search import Space, Study
 
 _EPILOG = """\
@@ -139,14 +140,29 @@ def _study(call: Search) -> Study:
     )
 
 
-def _executor(call: Search) -> LocalExecutor:
-    """Cards where there are any, else shares of the processor."""
-    from epigram.runner import LocalExecutor, processor_slots
+def _executor(call: Search) -> contextlib.AbstractContextManager[Executor]:
+    """Slots of this machine (cards, else shares of the processor), of a Ray cluster, or of Slurm.
 
-    if call.settings.device == "cpu":
-        slots = processor_slots(call.options.parallel)
-        return LocalExecutor(str(call.folder.resolve()), slots=slots)
-    return LocalExecutor(str(call.folder.resolve()))
+    Raises:
+        ExecutorError: the cluster cannot be had.
+    """
+    from epigram import runner
+
+    name, options = str(call.folder.resolve()), call.options
+    with_cards = call.settings.device != "cpu"
+    if options.executor == "ray":
+        from epigram.runner.cluster import RayExecutor
+
+        return RayExecutor(name, with_cards=with_cards)
+    if options.executor == "slurm":
+        from epigram.runner.batch import SlurmExecutor
+
+        return SlurmExecutor(
+            name, folder=call.folder / "slurm", count=options.parallel, with_cards=with_cards
+        )
+    if with_cards:
+        return runner.LocalExecutor(name)
+    return runner.LocalExecutor(name, slots=runner.processor_slots(options.parallel))
 
 
 def _tell(call: Search, study: Study) -> int:
@@ -224,6 +240,12 @@ def parser() -> Parser:
     known.add_argument("--trials", type=_whole, default=64, metavar="N", help="default: 64")
     known.add_argument(
         "--parallel", type=_whole, default=1, metavar="N", help="trials at a time; default: 1"
+    )
+    known.add_argument(
+        "--executor",
+        default="local",
+        choices=("local", "ray", "slurm"),
+        help="where trials run; default: local. The others need a folder that all machines see",
     )
     known.add_argument("--vary", action="append", metavar="SETTING=RANGE", help="may be repeated")
     known.add_argument(

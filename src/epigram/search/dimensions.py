@@ -173,7 +173,7 @@ def from_plain(plain: Mapping[str, Any]) -> Dimension:
     """The inverse of ``to_plain``."""
     if "choice" in plain:
         return Choice(tuple(plain["choice"]))
-    kind: type[Whole] | type[Real] = Whole if "whole" in plain else Real
+    kind: type[Whole | Real] = Whole if "whole" in plain else Real
     low, high = plain["whole" if kind is Whole else "real"]
     return kind(low, high, bool(plain["log"]))
 

@@ -99,6 +99,7 @@ class Driver:
         """
         with self._interrupts, contextlib.ExitStack() as stack:
             stack.callback(self.executor.close)
+            self.study.record("driver", {"containment": self.executor.containment})
             self._recover()
             while True:
                 self._heed_interrupts()

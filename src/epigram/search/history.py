@@ -116,6 +116,7 @@ class History:
         self.alarms: list[Mapping[str, Any]] = []
         self.confirmed: Mapping[str, Any] | None = None
         self.opened: Mapping[str, Any] | None = None
+        self.containment: str | None = None
         for event in events:
             self.add(event)
 
@@ -144,6 +145,9 @@ class History:
         self.opened = event.data
         for trial in self:
             trial.running = False
+
+    def _driver(self, event: Event) -> None:
+        self.containment = event.data["containment"]
 
     def _asked(self, event: Event) -> None:
         data = dict(event.data)

@@ -73,7 +73,7 @@ def build(folder: str | Path) -> Path:
             page.section(
                 "Forecasts", _forecast_lead(reports), [*pictures[2:4], *_looks(reports)], grid=False
             ),
-            page.section("Where and when", "Attempts on slots.", [pictures[4]], grid=False),
+            page.section("Where and when", _contained(seen), [pictures[4]], grid=False),
             page.section("Settings", "What was varied.", [pictures[5], _space(space)], grid=False),
             page.section("Trials", "All of them.", [_trials(seen)], grid=False),
         ]
@@ -112,6 +112,7 @@ def _facts(about: Mapping[str, Any], seen: Seen, reports: list[LookReport]) -> d
         "sentence": _sentence(seen, best is not None),
         "forecasts": [report.plain() for report in reports],
         "alarms": list(history.alarms),
+        "containment": history.containment,
     }
 
 
@@ -205,6 +206,11 @@ def _percent(seen: Seen, error: float | None) -> str:
     if error is None:
         return NOTHING
     return percent(100 * error) if seen.objective.is_share else plain_number(error)
+
+
+def _contained(seen: Seen) -> str:
+    how = seen.history.containment
+    return "Attempts on slots." + (f" Processes were kept together by: {how}." if how else "")
 
 
 def _forecast_lead(reports: list[LookReport]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import escape
 from pathlib import Path
 
 import optuna
@@ -12,7 +13,7 @@ from tests.search import toy
 
 from epigram.errors import ConfigError
 from epigram.runner import FakeTrial, Job
-from epigram.search import StopRule, export, plates, report, winner
+from epigram.search import StopRule, export, plates, report, slot_plates, winner
 from epigram.search.samplers import silent
 
 
@@ -56,7 +57,7 @@ def test_the_page_says_what_was_reached(folder: Path) -> None:
     text = page.read_text()
     found = report.facts(folder)
     assert page == folder / "report" / "index.html"
-    assert found["sentence"] in text
+    assert escape(found["sentence"]) in text
     assert found["outcomes"]["failed"] == 1
     for title in (
         "Size against error",
@@ -153,5 +154,5 @@ def test_the_front_holds_what_no_other_beats_in_both(folder: Path) -> None:
         ]
         assert beaten == []
     assert [plates.size_of(t) for t in front] == sorted(plates.size_of(t) for t in front)
-    bars = plates.bars(seen.history)
+    bars = slot_plates.bars(seen.history)
     assert {bar.slot for bar in bars} == {"fake-0", "fake-1"}

@@ -46,7 +46,9 @@ def decide(
         return Decision("wait")
     if exit_.reason in ("timeout", "limit", "unkillable"):
         return Decision("told", Outcome("failed", note=_note(exit_, written)))
-    if exit_.reason in ("lost", "driver-lost", "stopped") or exit_.signal is not None:
+    if exit_.reason == "driver-lost":
+        return Decision("again")
+    if exit_.reason in ("lost", "stopped") or exit_.signal is not None:
         lost = sum(_is_lost(one) for one in trial.exits) + 1
         if lost <= MOST_LOST:
             return Decision("again")
@@ -59,10 +61,9 @@ def decide(
 
 
 def _is_lost(data: Mapping[str, Any]) -> bool:
+    """Was it lost to the machine? A driver that died is no fault of the trial's and does not count."""
     reason = data.get("reason")
-    return reason in ("lost", "driver-lost") or (
-        reason == "exit" and data.get("signal") is not None
-    )
+    return reason == "lost" or (reason == "exit" and data.get("signal") is not None)
 
 
 def _repeated(trial: Trial, exit_: Exit) -> bool:

@@ -13,15 +13,15 @@ from epigram.errors import ConfigError, EpigramError
 from epigram.records import Floor
 from epigram.report import page
 from epigram.report.run_page import show
-from epigram.report.words import NOTHING, counted, duration, grouped, percent, plain_number
-from epigram.search import forecast_plates, ledger, plates, watching
+from epigram.report.words import NOTHING, counted, grouped
+from epigram.search import forecast_plates, ledger, plates, report_tables, slot_plates, watching
 from epigram.search.calibration import LookReport, calibration, judged
 from epigram.search.history import History
 from epigram.search.objective import Objective
 from epigram.search.plates import Seen
 from epigram.search.samplers import importances
 from epigram.search.space import Space
-from epigram.search.study import STUDY
+from epigram.search.study_folder import STUDY
 
 
 def read(folder: Path) -> tuple[dict[str, Any], Seen, Space]:
@@ -59,8 +59,8 @@ def build(folder: str | Path) -> Path:
         plates.path(seen),
         forecast_plates.predicted(rows, scale=seen.scale),
         forecast_plates.calibrated(reports),
-        plates.slots(seen),
-        plates.importances(_importances(seen, space)),
+        slot_plates.slots(seen),
+        slot_plates.importances(_importances(seen, space)),
     ]
     pictures = list(show(shown, out, kind="middle"))
     body = "".join(
@@ -69,13 +69,23 @@ def build(folder: str | Path) -> Path:
             page.section(
                 "What was reached", str(found["sentence"]), pictures[:2] + _alarms(seen), grid=False
             ),
-            page.section("Confirmation", _confirm_lead(seen), _tested(seen), grid=False),
             page.section(
-                "Forecasts", _forecast_lead(reports), [*pictures[2:4], *_looks(reports)], grid=False
+                "Confirmation", _confirm_lead(seen), report_tables.tested(seen), grid=False
+            ),
+            page.section(
+                "Forecasts",
+                _forecast_lead(reports),
+                [*pictures[2:4], *report_tables.looks(reports)],
+                grid=False,
             ),
             page.section("Where and when", _contained(seen), [pictures[4]], grid=False),
-            page.section("Settings", "What was varied.", [pictures[5], _space(space)], grid=False),
-            page.section("Trials", "All of them.", [_trials(seen)], grid=False),
+            page.section(
+                "Settings",
+                "What was varied.",
+                [pictures[5], report_tables.varied(space)],
+                grid=False,
+            ),
+            page.section("Trials", "All of them.", [report_tables.trials(seen)], grid=False),
         ]
     )
     html = page.whole_page(
@@ -175,39 +185,6 @@ def _confirm_lead(seen: Seen) -> str:
     )
 
 
-def _tested(seen: Seen) -> list[str]:
-    tested = (seen.history.confirmed or {}).get("tested", ())
-    if not tested:
-        return []
-    found = {t.run_id: t for t in seen.history}
-    rows = [
-        (
-            one["run_id"],
-            grouped(one["size"]),
-            _said(seen, found[one["design"]]) if one["design"] in found else NOTHING,
-            _percent(seen, one.get("error")),
-            _percent(seen, one.get("upper")),
-            "confirmed" if one["passed"] else "not certain",
-        )
-        for one in tested
-    ]
-    head = ("run", "size", "the search's estimate", "error", "at most", "verdict")
-    return [page.table(head, rows, label="Files put to the test", kind="runs")]
-
-
-def _said(seen: Seen, trial: Any) -> str:
-    if trial.outcome is None or trial.outcome.metric is None or trial.outcome.size is None:
-        return NOTHING
-    error = _percent(seen, seen.error(trial) / seen.scale)
-    return f"{grouped(trial.outcome.size)} at {error}"
-
-
-def _percent(seen: Seen, error: float | None) -> str:
-    if error is None:
-        return NOTHING
-    return percent(100 * error) if seen.objective.is_share else plain_number(error)
-
-
 def _contained(seen: Seen) -> str:
     how = seen.history.containment
     return "Attempts on slots." + (f" Processes were kept together by: {how}." if how else "")
@@ -221,65 +198,6 @@ def _forecast_lead(reports: list[LookReport]) -> str:
         f"At {first.look:.0%} of a trial the mean error of the forecast is {first.mae:.3g}, that of the "
         f"last value seen {first.mae_last:.3g} ({counted(first.n, 'trial')})."
     )
-
-
-def _looks(reports: list[LookReport]) -> list[str]:
-    if not reports:
-        return []
-    rows = [
-        (
-            f"{r.look:.0%}",
-            str(r.n),
-            f"{r.correlation:.3f}",
-            f"{r.mae:.3g}",
-            f"{r.mae_last:.3g}",
-            f"{r.mae_log_size:.3f}",
-            f"{r.coverage[0.9][0]:.2f}",
-            f"{r.crps:.3g}",
-            f"{r.brier:.3f}",
-            f"{r.brier_base:.3f}",
-        )
-        for r in reports
-    ]
-    head = (
-        "look",
-        "trials",
-        "correlation",
-        "mean error",
-        "last value's",
-        "of log size",
-        "inside 90 %",
-        "CRPS",
-        "Brier",
-        "Brier, base rate",
-    )
-    return [page.table(head, rows, label="Forecasts by look", kind="runs")]
-
-
-def _space(space: Space) -> str:
-    rows = [(name, str(d)) for name, d in space.dimensions.items()]
-    return page.table(("setting", "values"), rows, label="What was varied", kind="settings")
-
-
-def _trials(seen: Seen) -> str:
-    rows = []
-    for trial in seen.history:
-        line = plates.told(trial, seen)
-        seconds = None if trial.outcome is None else trial.outcome.seconds
-        rows.append(
-            (
-                line["trial"],
-                line["run"],
-                line["how"] or NOTHING,
-                line["size"] or NOTHING,
-                line["error"] or NOTHING,
-                line["by"],
-                duration(seconds),
-                line["note"] or NOTHING,
-            )
-        )
-    head = ("trial", "run", "came out", seen.size_words, seen.error_words, "by", "took", "note")
-    return page.details("All trials", page.table(head, rows, label="Trials", kind="runs"))
 
 
 def _importances(seen: Seen, space: Space) -> Mapping[str, Mapping[str, float]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from epigram.errors import ConfigError
 from epigram.records import Floor
@@ -65,12 +64,3 @@ class StudySettings:
     def objective(self, floor: Floor) -> Objective:
         """What is wanted."""
         return Objective(floor, self.size_key, self.margin)
-
-
-def differing(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In which settings two studies differ, in words; "" if in none."""
-    from epigram.config import differences  # noqa: PLC0415 - only where something is wrong
-
-    found = list(differences(stored, now).items())
-    shown = "; ".join(f"{key}: {a!r} there, {b!r} now" for key, (a, b) in found[:4])
-    return shown + ("; …" if len(found) > 4 else "")

@@ -14,7 +14,6 @@ next is what would have been proposed.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -24,19 +23,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, final
 
-from epigram import atomic, config
-from epigram.errors import ConfigError, RunFolderError
+from epigram import config
+from epigram.errors import ConfigError
 from epigram.records import Floor
 from epigram.runner import fence
-from epigram.search import choosing, folder, identity, watching
+from epigram.search import choosing, folder, identity, study_folder, watching
+from epigram.search.common import Common
 from epigram.search.dimensions import Value
 from epigram.search.forecasting import Fit, Forecasting
 from epigram.search.history import DURABLE, History, Outcome, Phase, Point, Trial
 from epigram.search.ledger import Ledger
-from epigram.search.settings import PROTOCOL, StudySettings, differing
-from epigram.search.space import Space, check_fits, current
+from epigram.search.settings import PROTOCOL, StudySettings
+from epigram.search.space import Space
 
-STUDY: Final = "study.json"
 _REPLICATES: Final = 2
 """A design that is proposed again is trained with another seed, at most so many times."""
 _CONFIRM_SEED: Final = 1_000
@@ -113,10 +112,8 @@ class Study:
         self.settings = settings or StudySettings()
         self.objective = self.settings.objective(Floor.parse(floor))
         self.history = History()
-        self._base = {} if base is None else base
-        self._task = dict(task or {})
-        self._widths = dict(widths or {})
-        self._code = code
+        self._common = Common({} if base is None else base, task or {}, widths or {}, code)
+        self._common.check(space)
         self._allow_code_change = allow_code_change
         self._clock = clock
         self._ledger = Ledger(self.folder)
@@ -125,18 +122,18 @@ class Study:
             if self.settings.forecasts
             else None
         )
-        identity.check_plain(self._task, "task")
-        check_fits(space, self._base, self._widths)
 
     def __enter__(self) -> Study:
-        self._refuse_strangers()
+        study_folder.refuse_strangers(self.folder)
         self._ledger.__enter__()
         try:
-            self._claim()
+            study_folder.claim(self.folder, self._plain())
             self.history = History(self._ledger.events)
             self._ledger.events = []
-            self._check_code()
-            self._record("opened", {"code": self._code, "at": self._now(), "pid": os.getpid()})
+            code = self._common.code
+            if not self._allow_code_change:
+                study_folder.check_code(self.folder, self.history.opened, code)
+            self._record("opened", {"code": code, "at": self._now(), "pid": os.getpid()})
         except BaseException:
             self._ledger.close()
             raise
@@ -172,16 +169,15 @@ class Study:
         trials = self.history.search()
         number = len(trials)
         began = time.perf_counter()
-        first = self.space.nearest(current(self._base, list(self.space.dimensions), self._widths))
         values, sampler = choosing.propose(
             self.settings.sampler,
             self.space,
             trials,
             self.objective,
             study_seed=self.settings.seed,
-            first=first,
+            first=self._common.first(self.space),
         )
-        design = self._run_id(values, self.settings.seed, "search")
+        design = self._common.run_id(values, self.settings.seed)
         same = sum(trial.design == design for trial in trials)
         if same > _REPLICATES:
             values = choosing.perturbed(
@@ -190,7 +186,7 @@ class Study:
                 seed=identity.derived_seed(self.settings.seed, "perturb", number),
                 taken=[dict(trial.values) for trial in trials],
             )
-            design, same = self._run_id(values, self.settings.seed, "search"), 0
+            design, same = self._common.run_id(values, self.settings.seed), 0
         seconds = time.perf_counter() - began
         seed = self.settings.seed + same
         return self._asked(
@@ -200,7 +196,7 @@ class Study:
     def repeat(self, trial: Trial, index: int) -> Trial:
         """A trial's design once more, with the ``index``-th seed of those that confirm."""
         seed = self.settings.seed + _CONFIRM_SEED + index
-        known = self._run_id(trial.values, seed, "confirm")
+        known = self._common.run_id(trial.values, seed, "confirm")
         if known in self.history.trials:
             return self.history.trials[known]
         return self._asked(dict(trial.values), seed, "confirm", design=trial.design)
@@ -208,6 +204,7 @@ class Study:
     def begin(self, trial: Trial, *, slot: str = "") -> Asked:
         """A new attempt at a trial: its folder is made. Whoever starts it fences off earlier ones."""
         run = self.run_folder(trial)
+        identified, bookkeeping = self._common.identified(trial.values, trial.seed, trial.phase)
         attempt = max(trial.attempt, fence.latest(run)) + 1
         complete = {
             "run_id": trial.run_id,
@@ -215,8 +212,8 @@ class Study:
             "floor": str(self.objective.floor),
             "size_key": self.objective.size_key,
             "values": dict(trial.values),
-            **self._identified(trial.values, trial.seed, trial.phase)[0],
-            "bookkeeping": self._identified(trial.values, trial.seed, trial.phase)[1],
+            **identified,
+            "bookkeeping": bookkeeping,
         }
         self._record(
             "started", {"run_id": trial.run_id, "attempt": attempt, "slot": slot, "at": self._now()}
@@ -316,21 +313,10 @@ class Study:
     def _now(self) -> float:
         return round(self._clock(), 3)
 
-    def _identified(
-        self, values: Mapping[str, Value], seed: int, phase: Phase
-    ) -> tuple[dict[str, Any], Any]:
-        complete, bookkeeping = identity.resolved(self._base, values, seed=seed)
-        extra: dict[str, Any] = {"task": self._task, "seed": seed, "code": self._code}
-        extra |= {"phase": phase} if phase == "confirm" else {}
-        return {**complete, **extra}, bookkeeping
-
-    def _run_id(self, values: Mapping[str, Value], seed: int, phase: Phase) -> str:
-        return identity.run_id(self._identified(values, seed, phase)[0])
-
     def _asked(
         self, values: dict[str, Value], seed: int, phase: Phase, *, design: str, **more: Any
     ) -> Trial:
-        identified, _ = self._identified(values, seed, phase)
+        identified, _ = self._common.identified(values, seed, phase)
         run_id = identity.run_id(identified)
         number = len(self.history)
         folder.claim(
@@ -345,52 +331,11 @@ class Study:
         return self.history.trials[run_id]
 
     def _plain(self) -> dict[str, Any]:
-        plain = {
+        return {
             "protocol": PROTOCOL,
             "floor": str(self.objective.floor),
             "space": self.space.plain(),
+            "order": list(self.space.dimensions),
             "settings": config.to_dict(self.settings),
-            "base": config.split_bookkeeping(self._base)[0]
-            if hasattr(self._base, "__dataclass_fields__")
-            else self._base,
-            "task": self._task,
-            "widths": self._widths,
+            **self._common.plain(),
         }
-        text = json.dumps(plain, allow_nan=False)
-        loaded: dict[str, Any] = json.loads(text)
-        return loaded
-
-    def _refuse_strangers(self) -> None:
-        if not self.folder.exists() or (self.folder / STUDY).exists():
-            return
-        others = sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
-        if set(others) - {"driver.lock"}:
-            raise RunFolderError(
-                f"{self.folder} holds {', '.join(others[:3])} but no {STUDY}: it is not a study's "
-                "folder. Choose a new or an empty one"
-            )
-
-    def _claim(self) -> None:
-        path, now = self.folder / STUDY, self._plain()
-        if not path.exists():
-            atomic.write_json(path, now)
-            return
-        try:
-            stored = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise RunFolderError(f"{path}: not a study: {error}") from error
-        if stored != now:
-            raise RunFolderError(
-                f"{self.folder} belongs to another study ({differing(stored, now)}). Choose another "
-                "folder, or the settings it was begun with"
-            )
-
-    def _check_code(self) -> None:
-        opened = self.history.opened
-        if opened is None or opened["code"] == self._code or self._allow_code_change:
-            return
-        raise RunFolderError(
-            f"{self.folder}: the code that trials run has changed since the study was begun, so new "
-            "trials could not be compared with the old ones. Begin another study, or go on all the "
-            "same with allow_code_change (--allow-code-change)"
-        )

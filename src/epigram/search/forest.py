@@ -65,12 +65,15 @@ class Forest:
                 count[out] += 1
         known = count > 0
         residuals: FloatArray = targets[known] - total[known] / count[known, None]
-        return residuals * few_rows(len(residuals))
+        widened: FloatArray = residuals * few_rows(len(residuals))
+        return widened
 
     def predict(self, row: Sequence[float]) -> FloatArray:
         """``[targets]``: the mean over all trees."""
         one = np.asarray([row], dtype=np.float32)
-        return np.mean([tree.predict(one).reshape(self._outputs) for tree in self._trees], axis=0)
+        each = np.array([tree.predict(one).reshape(self._outputs) for tree in self._trees])
+        mean: FloatArray = each.mean(axis=0)
+        return mean
 
 
 def few_rows(n: int) -> float:

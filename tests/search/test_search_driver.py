@@ -236,7 +236,7 @@ def test_a_full_disk_ends_it_cleanly(tmp_path: Path, monkeypatch: pytest.MonkeyP
             toy.drive(study, 6)
         monkeypatch.undo()
     path = tmp_path / ledger.LEDGER
-    assert len(lines.decode_all(path.read_bytes(), where="x")[0]) == 40
+    assert len(lines.decode_all(path.read_bytes(), where="x")[0]) == 41  # and the one that opened it
     with toy.open_study(tmp_path) as study:
         toy.drive(study, 6)
         assert outcomes(study) == ["finished"] * 6

@@ -135,7 +135,7 @@ def test_replicates_are_not_tested_on_each_other() -> None:
     pairs = [str(at // 2) for at in range(60)]
     apart = Forest(rows, ends, pairs, seed=0).residuals
     together = Forest(rows, ends, [str(at) for at in range(60)], seed=0).residuals
-    assert np.std(together) < 0.8 * np.std(apart)
+    assert np.std(together) < 0.9 * np.std(apart)
 
 
 def test_few_residuals_are_widened() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import epigram
 from epigram.search.ledger import read
 
 WRITER = """
@@ -39,7 +41,10 @@ def acknowledged_under_kills(folder: Path, *, events: int, seed: int) -> Counts:
     last = 0
     while last < events:
         with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, str(folder)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(epigram.__file__).parents[1])},
         ) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,15 @@ from tests.pipeline import tiny_recipe
 from epigram.search import trial
 trial.run_trial(Path(sys.argv[1]), tiny_recipe.recipe())
 """
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def _path_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes find this clone, and the tests in it."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}{os.pathsep}{ROOT}")
 
 
 def opened(where: Path, **more: int) -> Study:
@@ -87,6 +97,7 @@ def test_a_folder_that_is_no_trials_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_path_of_processes")
 def test_a_search_with_real_processes_ends_with_a_confirmed_file(tmp_path: Path) -> None:
     """Two trials and a confirmation below supervisors, one of them killed from outside on the way."""
     script = tmp_path / "trial.py"
@@ -103,6 +114,7 @@ def test_a_search_with_real_processes_ends_with_a_confirmed_file(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_path_of_processes")
 def test_the_second_attempt_goes_on_where_the_first_was_killed(tmp_path: Path) -> None:
     """The files of a killed and an unharmed run are the same to the byte."""
     files = []

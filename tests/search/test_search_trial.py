@@ -91,6 +91,15 @@ def test_a_trial_writes_its_curve_and_its_result(tmp_path: Path) -> None:
         assert not (path.parent / "report").exists()
 
 
+def test_the_task_is_the_same_in_every_call_and_leaves_the_random_state() -> None:
+    recipe, state = tiny_recipe.recipe(), torch.get_rng_state()
+    task = trial.task_of(recipe, plain="a")
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(5)
+    assert trial.task_of(recipe, plain="a") == task
+    json.dumps(task, allow_nan=False)
+
+
 def test_a_folder_that_is_no_trials_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a trial's folder"):
         trial.read_trial(tmp_path)

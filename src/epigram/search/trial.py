@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
+import torch
+
 from epigram import artifact, atomic, config
 from epigram.data import Splits, TensorSet
 from epigram.errors import ConfigError, NonFiniteError
@@ -44,10 +46,15 @@ def read_trial(where: Path) -> dict[str, Any]:
 
 def task_of(recipe: Recipe, **more: Any) -> dict[str, Any]:
     """What makes the trials of a recipe what they are, beside settings, widths and seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(
+            0
+        )  # a network's random start is no part of the task: it has the trial's seed
+        network = describe_network(recipe.build())
     return {
         "recipe": recipe.name,
         **describe_recipe(recipe),
-        "network": describe_network(recipe.build()),
+        "network": network,
         "data": {name: part["sha256"] for name, part in recipe.load_data().describe().items()},
         **more,
     }

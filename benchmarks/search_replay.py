@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,46 +168,48 @@ def curves_of(table: Table) -> list[FinishedCurve]:
     return found
 
 
-def forecasts(table: Table, *, orders: int, every: int, leak: bool = False) -> list[Judged]:
-    """Each trial forecast from those before it, in several random orders.
+def forecasts(
+    table: Table, *, order: int, look: float, every: int, part: int = 0, leak: bool = False
+) -> list[Judged]:
+    """Trials forecast from those before them, in a random order of the table.
 
     Args:
         table: of finished trials.
-        orders: how many.
+        order: seeds the order.
+        look: fraction of a trial.
         every: only each so many-th trial is forecast; the ones before it all count.
+        part: with which of them to begin.
         leak: fit to the trial itself, too: the mistake that the alarm is for.
     """
     rows = []
     known = curves_of(table)
-    for seed in range(orders):
-        order = np.random.default_rng(seed).permutation(len(known))
-        for at in range(12 + seed % every, len(order), every):
-            past, target = [known[i] for i in order[:at]], known[order[at]]
-            for look in LOOKS:
-                prefix = target.prefix(look)
-                share = table.objective.is_share
-                assert prefix is not None
-                if leak:
-                    errors, sizes = leaky_quantiles([*past, target], prefix, share=share)
-                else:
-                    fitted = Forecaster.fit(past, fraction=look, share=share)
-                    assert fitted is not None
-                    errors, sizes = fitted.predict(prefix).quantiles(LEVELS)
-                metric = table.objective.metric(target.final_error)
-                rows.append(
-                    Judged(
-                        f"{target.run_id}/{seed}",
-                        look,
-                        tuple(errors),
-                        tuple(sizes),
-                        float(np.mean(np.array(errors) <= table.objective.limit)),
-                        prefix.steps[-1].error,
-                        prefix.steps[-1].size or target.final_size,
-                        target.final_error,
-                        target.final_size,
-                        table.objective.standard_error(metric, table.examples),
-                    )
-                )
+    share = table.objective.is_share
+    sequence = np.random.default_rng(order).permutation(len(known))
+    for at in range(12 + part, len(sequence), every):
+        past, target = [known[i] for i in sequence[:at]], known[sequence[at]]
+        prefix = target.prefix(look)
+        assert prefix is not None
+        if leak:
+            errors, sizes = leaky_quantiles([*past, target], prefix, share=share)
+        else:
+            fitted = Forecaster.fit(past, fraction=look, share=share)
+            assert fitted is not None
+            errors, sizes = fitted.predict(prefix).quantiles(LEVELS)
+        metric = table.objective.metric(target.final_error)
+        rows.append(
+            Judged(
+                f"{target.run_id}/{order}",
+                look,
+                tuple(errors),
+                tuple(sizes),
+                float(np.mean(np.array(errors) <= table.objective.limit)),
+                prefix.steps[-1].error,
+                prefix.steps[-1].size or target.final_size,
+                target.final_error,
+                target.final_size,
+                table.objective.standard_error(metric, table.examples),
+            )
+        )
     return rows
 
 
@@ -305,8 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--searches", type=int, default=20)
     parser.add_argument("--trials", type=int, default=48)
-    parser.add_argument("--orders", type=int, default=2, help="random orders for the forecasts")
-    parser.add_argument("--every", type=int, default=2, help="forecast each so many-th trial")
+    parser.add_argument("--every", type=int, default=1, help="forecast each so many-th trial")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument(
         "--out", type=Path, default=record.ROOT / "runs" / "bench" / "search_replay"
     )
@@ -314,7 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.quick:
         options.digits, options.searches, options.trials = 40, 2, 12
-        options.orders, options.every = 1, 9
+        options.every = 9
     seeds = list(range(options.searches))
     about = record.origin(seeds=seeds)
     table = (
@@ -322,20 +326,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.table is None
         else stored_table(options.table)
     )
-    began = time.process_time()
-    runs = [
-        replay(table, method, seed=seed, trials=options.trials)
-        for seed in seeds
-        for method in options.methods
-    ]
-    searched = time.process_time()
-    honest = calibration(
-        forecasts(table, orders=options.orders, every=options.every), table.objective
-    )
-    leaky = calibration(
-        forecasts(table, orders=1, every=max(2, len(table.trials) // 15), leak=True),
-        table.objective,
-    )
+    began = time.monotonic()
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
+        searching = [
+            pool.submit(replay, table, method, seed=seed, trials=options.trials)
+            for seed in seeds
+            for method in options.methods
+        ]
+        parts = [k for k in range(0, 4 * options.every, options.every) if options.every < 9] or [0]
+        stride = options.every * len(parts)
+        told = [
+            pool.submit(forecasts, table, order=0, look=look, every=stride, part=part)
+            for look in LOOKS
+            for part in parts
+        ]
+        few = max(2, len(table.trials) // 15)
+        leaked = [
+            pool.submit(forecasts, table, order=0, look=look, every=few, leak=True)
+            for look in LOOKS[:2]
+        ]
+        runs = [one.result() for one in searching]
+        honest = calibration([row for one in told for row in one.result()], table.objective)
+        leaky = calibration([row for one in leaked for row in one.result()], table.objective)
     against = "random" if "random" in options.methods else options.methods[0]
     figures = {
         "table": {"name": table.name, "trials": len(table.trials), "steps": table.steps},
@@ -351,10 +364,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "forecasts": [report.plain() for report in leaky],
             "alarms": [one.sentence for one in alarms(leaky)],
         },
-        "seconds": {
-            "searches": round(searched - began, 1),
-            "forecasts": round(time.process_time() - searched, 1),
-        },
+        "seconds": round(time.monotonic() - began, 1),
+        "jobs": options.jobs,
     }
     folder = options.out / "results" if options.quick else record.RESULTS
     path = record.write_result("search_replay", about, figures, folder=folder)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, final
 
-from epigram.errors import InterruptedRunError
+from epigram.errors import ConfigError, InterruptedRunError
 from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease
 from epigram.search import confirm, folder
 from epigram.search.attempts import decide
@@ -169,7 +169,7 @@ class Driver:
         if not slots and not self._live:
             why = "; ".join(f"{s}: {w}" for s, w in self.executor.quarantined.items())
             raise InterruptedRunError(
-                f"no slot is left to run trials on ({why or 'there are none'}); the same command goes on"
+                f"no slot is left to run trials on ({why or 'none is free'}); the same command goes on"
             )
         for slot in slots:
             if self.parallel is not None and len(self._live) >= self.parallel:
@@ -178,7 +178,12 @@ class Driver:
             if trial is None:
                 return
             asked = self.study.begin(trial, slot=slot.id)
-            handle = self.executor.start(self._job(asked), slot)
+            try:
+                handle = self.executor.start(self._job(asked), slot)
+            except ConfigError:
+                if slot.id in {free.id for free in self.executor.slots()}:
+                    raise
+                continue  # another driver was quicker; the trial waits for the next slot
             self.study.record(
                 "lease",
                 {"run_id": trial.run_id, "attempt": asked.attempt, "lease": asdict(handle.lease)},

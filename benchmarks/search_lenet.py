@@ -73,7 +73,8 @@ def shortened(*, quick: bool) -> Recipe:
 
 def _ten_thousand() -> Splits:
     whole = mnist_splits()
-    return Splits(whole.fit.subset(slice(0, 10_000)), whole.control, whole.validation, None)
+    rest = whole.fit.subset(slice(10_000, None), name="mnist/train/rest")
+    return Splits(whole.fit.subset(slice(0, 10_000)), whole.control, rest, None)
 
 
 def _few() -> Splits:

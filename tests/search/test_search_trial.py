@@ -51,23 +51,30 @@ def opened(where: Path, **more: int) -> Study:
         SPACE,
         floor=FLOOR,
         base=base,
-        task=trial.task_of(recipe),
+        task=trial.task_of(recipe, aim="accuracy>=0.75"),
         settings=StudySettings(sampler="random", confirm=more.get("confirm", 0), confirm_seeds=1),
     )
 
 
-def test_the_halves_of_validation_are_disjoint_and_the_test_set_is_away() -> None:
+def test_trials_never_see_validation_and_the_test_set_is_away() -> None:
     whole = tiny_recipe.splits()
     search = trial.parted(tiny_recipe.splits, "search")
     confirm = trial.parted(tiny_recipe.splits, "confirm")
-    assert len(search.validation) + len(confirm.validation) == len(whole.validation)
-    both = torch.cat([search.validation.inputs, confirm.validation.inputs]).flatten(1)
-    assert len(torch.unique(both, dim=0)) == len(
-        torch.unique(whole.validation.inputs.flatten(1), dim=0)
-    )
     assert search.test is None
     assert confirm.test is None
-    assert search.fit.fingerprint() == whole.fit.fingerprint()
+    assert confirm.validation.fingerprint() == whole.validation.fingerprint()
+    both = torch.cat([search.control.inputs, search.validation.inputs]).flatten(1)
+    rows = {tuple(row.tolist()) for row in both}
+    assert rows == {tuple(row.tolist()) for row in whole.control.inputs.flatten(1)}
+    assert len(rows) == len(both) == 200
+
+
+def test_trials_aim_above_the_floor_by_what_confirming_costs() -> None:
+    floor = Floor.parse("accuracy>=0.98")
+    assert trial.aimed(floor, examples=5000, errors=0.0) == floor
+    assert trial.aimed(floor, examples=50, errors=9.0).value == 1.0
+    assert trial.aimed(Floor.parse("error<=0.02"), examples=5000, errors=2.0).value < 0.02
+    assert trial.aimed(Floor.parse("nll<=0.1"), examples=5000, errors=2.0).value == 0.1
 
 
 def test_a_trial_writes_its_curve_and_its_result(tmp_path: Path) -> None:

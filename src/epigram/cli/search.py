@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ def run(argv: Sequence[str]) -> int:
             executor,
             Command(
                 (sys.executable, "-m", "epigram.cli.trial", "{folder}"),
+                env=_where_modules_are(),
                 grace_s=call.options.grace,
                 wall_s=_seconds(call.options.trial_minutes),
             ),
@@ -118,9 +120,12 @@ def _study(call: Search) -> Study:
 
     options = call.options
     check_recipe(call.recipe, call.floor)
+    examples = len(call.recipe.load_data().validation)
+    aim = trial.aimed(call.floor, examples=examples, errors=options.aim)
     named = {"recipe": options.recipe, "from": _absolute(options.from_folder)}
     if options.model is not None:
-        named |= {"model": options.model, "data": options.data, "weights": options.weights}
+        weights = None if options.weights is None else str(Path(options.weights).resolve())
+        named |= {"model": options.model, "data": options.data, "weights": weights}
     return Opened(
         call.folder,
         call.space,
@@ -133,7 +138,11 @@ def _study(call: Search) -> Study:
             confirm=options.confirm,
         ),
         base=call.settings,
-        task=trial.task_of(call.recipe, call={k: v for k, v in named.items() if v is not None}),
+        task=trial.task_of(
+            call.recipe,
+            call={key: value for key, value in named.items() if value is not None},
+            aim=str(aim),
+        ),
         widths=recipes.widths(call.recipe),
         code=code(),
         allow_code_change=options.allow_code_change,
@@ -163,6 +172,12 @@ def _executor(call: Search) -> contextlib.AbstractContextManager[Executor]:
     if with_cards:
         return runner.LocalExecutor(name)
     return runner.LocalExecutor(name, slots=runner.processor_slots(options.parallel))
+
+
+def _where_modules_are() -> dict[str, str]:
+    """Trials run in folders of their own; modules of the caller's are still found from here."""
+    known = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *([known] if known else [])])}
 
 
 def _tell(call: Search, study: Study) -> int:
@@ -263,7 +278,14 @@ def parser() -> Parser:
         "--stopping", default="off", choices=("off", "forecast", "hyperband"), help="default: off"
     )
     known.add_argument(
-        "--margin", type=float, default=1.0, metavar="K", help="standard errors; default: 1"
+        "--margin", type=_not_negative, default=1.0, metavar="K", help="standard errors; default: 1"
+    )
+    known.add_argument(
+        "--aim",
+        type=_not_negative,
+        default=2.0,
+        metavar="K",
+        help="trials compress to a floor stricter by K standard errors of validation; default: 2",
     )
     known.add_argument(
         "--confirm", type=_seed, default=3, metavar="K", help="designs trained anew; default: 3"
@@ -287,6 +309,10 @@ def _seconds(minutes: float | None) -> float | None:
 
 def _absolute(folder: str | None) -> str | None:
     return None if folder is None else str(output.existing_folder(folder).resolve())
+
+
+def _not_negative(text: str) -> float:
+    return 0.0 if text.strip() in {"0", "0.0"} else asked.positive(text)
 
 
 def _whole(text: str) -> int:

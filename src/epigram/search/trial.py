@@ -1,8 +1,11 @@
 """One trial of a recipe: ``compress`` in the shape of the contract, and on splits of its own.
 
-A search looks at the validation split again and again, so its best figure there is too good. The split is
-halved: one half judges trials, the other is seen by no trial and confirms files in the end. The test set
-is taken away.
+A search looks at its judging split again and again, so its best figure there is too good. Trials therefore
+never see the validation split: the control split is halved, one half steers and the other judges, and
+validation confirms files in the end. The test set is taken away.
+
+``compress`` squeezes a file until it sits on its floor, where half of all files would fail on other images.
+A trial's own floor is therefore stricter (``aimed``).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any, Final, Literal, final
 import torch
 
 from epigram import artifact, atomic, config
-from epigram.data import Splits, TensorSet
+from epigram.data import Splits
 from epigram.errors import ConfigError, NonFiniteError
 from epigram.evaluate import evaluate
 from epigram.pipeline import CompressSettings, Recipe, compress_recipe
@@ -25,6 +28,7 @@ from epigram.pipeline.identity import describe_network, describe_recipe
 from epigram.recipes import with_widths
 from epigram.records import Floor
 from epigram.search import folder
+from epigram.search.objective import Objective
 
 _COMPRESS: Final = "compress"
 _STAGES: Final = ("plain", "structure", "finetune")
@@ -79,7 +83,7 @@ def run_trial(where: Path, recipe: Recipe, *, from_folder: Path | None = None) -
     settings = config.with_overrides(
         config.with_overrides(recipe.settings, asked["settings"]), asked["bookkeeping"]
     )
-    floor = Floor.parse(asked["floor"])
+    floor = Floor.parse(asked["task"].get("aim") or asked["floor"])
     run = Path(asked["run_folder"])
     searched = replace(recipe, load_data=functools.partial(parted, recipe.load_data, "search"))
     told = {"run_id": asked["run_id"], "attempt": asked["attempt"]}
@@ -112,33 +116,51 @@ def run_trial(where: Path, recipe: Recipe, *, from_folder: Path | None = None) -
 
 
 def confirmation(recipe: Recipe, path: Path, floor: Floor) -> dict[str, Any]:
-    """What the network decoded from a file is worth on the half that no trial has seen."""
+    """What the network decoded from a file is worth on the split that no trial has seen."""
     part = parted(recipe.load_data, "confirm").validation
     model = artifact.load(path, into=recipe.build()).eval()
     figures = evaluate(model, part, preprocess=recipe.preprocess, metrics=recipe.metrics or None)
     return {floor.metric: figures.metric(floor.metric), "examples": len(part)}
 
 
-def parted(load_data: Callable[[], Splits], half: Literal["search", "confirm"]) -> Splits:
-    """The splits with one half of the validation split, and without the test set.
+def parted(load_data: Callable[[], Splits], use: Literal["search", "confirm"]) -> Splits:
+    """The splits as trials see them, or with the split that confirms; without the test set in any case.
 
-    Every second example, since the split is in random order already.
+    Halves are every second example: the split is in random order already.
+
+    Raises:
+        ConfigError: the control split cannot be halved.
     """
     whole = load_data()
-    part = whole.validation.subset(
-        slice(0, None, 2) if half == "search" else slice(1, None, 2),
-        name=f"{whole.validation.name}/{half}",
-    )
-    return Splits(whole.fit, whole.control, _not_empty(part, whole.validation), None)
-
-
-def _not_empty(part: TensorSet, whole: TensorSet) -> TensorSet:
-    if len(part) < 1:
+    if use == "confirm":
+        return Splits(whole.fit, whole.control, whole.validation, None)
+    control = whole.control
+    if len(control) < 2:
         raise ConfigError(
-            f"search: the validation split {whole.name} has {len(whole)} examples; expected at least "
-            "two, one to judge trials and one to confirm files"
+            f"search: the control split {control.name} has {len(control)} example; expected at least "
+            "two, one to steer trials and one to judge them"
         )
-    return part
+    steers = control.subset(slice(0, None, 2), name=f"{control.name}/steers")
+    judges = control.subset(slice(1, None, 2), name=f"{control.name}/judges")
+    return Splits(whole.fit, steers, judges, None)
+
+
+def aimed(floor: Floor, *, examples: int, errors: float) -> Floor:
+    """The floor that trials compress to: stricter by so many standard errors of the confirming split.
+
+    Args:
+        floor: what has to hold for certain.
+        examples: of the split that confirms.
+        errors: how many standard errors; 2 lets most files pass.
+
+    Example:
+        >>> str(aimed(Floor.parse("accuracy>=0.98"), examples=5000, errors=2.0))
+        'accuracy>=0.98396'
+    """
+    se = Objective(floor).standard_error(floor.value, examples)
+    shift = errors * se * (1 if floor.larger_is_better else -1)
+    value = min(max(floor.value + shift, 0.0), 1.0) if se else floor.value
+    return replace(floor, value=round(value, 6))
 
 
 @final

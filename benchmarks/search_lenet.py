@@ -113,6 +113,8 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
     if options.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     recipe = shortened(quick=options.quick)
+    confirming = len(recipe.load_data().validation)
+    aim = trial.aimed(floor, examples=confirming, errors=2.0)
     epochs = recipe.settings.structure.epochs + recipe.settings.finetune.epochs
     command = (sys.executable, str(Path(__file__).resolve()), "--trial", "{folder}")
     quick = ("--quick",) if options.quick else ()
@@ -123,7 +125,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
             SPACE,
             floor=floor,
             base=recipe.settings,
-            task=trial.task_of(recipe, plain=str(plain.resolve())),
+            task=trial.task_of(recipe, plain=str(plain.resolve()), aim=str(aim)),
             code=code(),
             settings=StudySettings(
                 seed=seed,

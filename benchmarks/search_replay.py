@@ -227,6 +227,20 @@ def leaky_quantiles(
     return [float(error)] * len(LEVELS), [math.exp(log_size)] * len(LEVELS)
 
 
+_TABLES: list[Table] = []
+"""Set before the processes are forked, so that tables need not be sent to them."""
+
+
+def replay_of(method: str, **more: int) -> dict[str, Any]:
+    """``replay`` in another process."""
+    return replay(_TABLES[0], method, **more)
+
+
+def forecasts_of(**more: Any) -> list[Judged]:
+    """``forecasts`` in another process."""
+    return forecasts(_TABLES[0], **more)
+
+
 def compared(runs: Sequence[Mapping[str, Any]], against: str) -> dict[str, Any]:
     """Ratio of final sizes per method, and epochs to come within a quarter of the best of all."""
     best = min((r["best"] for r in runs if r["best"]), default=None)
@@ -327,23 +341,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         else stored_table(options.table)
     )
     began = time.monotonic()
+    _TABLES.append(table)
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(options.jobs, mp_context=context) as pool:
         searching = [
-            pool.submit(replay, table, method, seed=seed, trials=options.trials)
+            pool.submit(replay_of, method, seed=seed, trials=options.trials)
             for seed in seeds
             for method in options.methods
         ]
         parts = [k for k in range(0, 4 * options.every, options.every) if options.every < 9] or [0]
         stride = options.every * len(parts)
         told = [
-            pool.submit(forecasts, table, order=0, look=look, every=stride, part=part)
+            pool.submit(forecasts_of, order=0, look=look, every=stride, part=part)
             for look in LOOKS
             for part in parts
         ]
         few = max(2, len(table.trials) // 15)
         leaked = [
-            pool.submit(forecasts, table, order=0, look=look, every=few, leak=True)
+            pool.submit(forecasts_of, order=0, look=look, every=few, leak=True)
             for look in LOOKS[:2]
         ]
         runs = [one.result() for one in searching]

@@ -35,7 +35,8 @@ from epigram.pipeline.source import tree_digest
 
 ROOT = Path(__file__).parents[2]
 BOOKKEEPING = {
-    "checkpoint_every_epochs", "checkpoint_every_seconds", "guard_every_steps", "tensorboard",
+    "checkpoint_every_epochs", "checkpoint_every_seconds", "guard_every_steps", "page",
+    "tensorboard",
 }  # fmt: skip
 KEYS = sorted(config.dotted_keys(CompressSettings))
 

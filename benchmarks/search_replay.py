@@ -324,6 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--searches", type=int, default=20)
     parser.add_argument("--trials", type=int, default=48)
     parser.add_argument("--every", type=int, default=1, help="forecast each so many-th trial")
+    parser.add_argument("--name", default="search_replay", help="of the result")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument(
         "--out", type=Path, default=record.ROOT / "runs" / "bench" / "search_replay"
@@ -383,7 +384,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "jobs": options.jobs,
     }
     folder = options.out / "results" if options.quick else record.RESULTS
-    path = record.write_result("search_replay", about, figures, folder=folder)
+    path = record.write_result(options.name, about, figures, folder=folder)
     for method, row in figures["methods"].items():
         print(f"{method}: {row['size']['median']:.0f} bytes, {row[f'ratio_to_{against}']}")
     for report in honest:

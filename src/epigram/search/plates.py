@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from epigram.report.curves import legend_above
 from epigram.report.plates import Absent, Plate
 from epigram.report.style import Theme, log_ticks, new_figure
 from epigram.report.words import grouped, plain_number
@@ -108,7 +109,7 @@ def pareto(seen: Seen) -> Plate | Absent:
             log_ticks(axes.yaxis, "{:g}".format)
         axes.set_xlabel(seen.size_words)
         axes.set_ylabel(seen.error_words)
-        axes.legend(loc="upper right")
+        legend_above(axes, columns=3)
         return figure
 
     caption = (
@@ -148,7 +149,7 @@ def path(seen: Seen) -> Plate | Absent:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("trials told")
         axes.set_ylabel(seen.size_words)
-        axes.legend(loc="upper right")
+        legend_above(axes)
         return figure
 
     caption = (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from epigram.report.curves import legend_above
 from epigram.report.plates import Absent, Plate
 from epigram.report.style import Theme, new_figure
 from epigram.report.words import counted, duration
@@ -73,7 +74,7 @@ def slots(seen: Seen) -> Plate | Absent:
         axes.set_yticks(range(len(names)), names)
         axes.set_xlabel("seconds since the first trial")
         axes.grid(visible=False, axis="y")
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(shown))
+        legend_above(axes, columns=4)
         return figure
 
     total = max(bar.end for bar in spans)
@@ -106,7 +107,7 @@ def importances(shares: Mapping[str, Mapping[str, float]]) -> Plate | Absent:
             )
         axes.set_yticks(range(len(names)), names)
         axes.set_xlabel("share of what the settings explain, %")
-        axes.legend(loc="lower right")
+        legend_above(axes)
         return figure
 
     caption = (

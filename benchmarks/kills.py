@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from epigram import atomic
-from epigram.runner import Job, LocalExecutor, containment, processes, processor_slots
+from epigram.runner import Job, LocalExecutor, containment, kernel, processes, processor_slots
 from epigram.runner.cards import NoCards
 from epigram.runner.order import Containment
 
@@ -103,9 +103,11 @@ def kill_once(
     """
     folder.mkdir(parents=True)
     begun = time.monotonic()
+    parent = os.getpid()
     driver = os.fork()
     if driver == 0:
         try:
+            kernel.die_with(parent)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             drive(folder, level, with_torch=with_torch)
         finally:
@@ -217,10 +219,11 @@ def figures(rows: Sequence[dict[str, Any]], stops: Sequence[dict[str, Any]]) -> 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Whole lines of a file that a killed benchmark may have left in the middle of one."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # torn, perhaps with the next one behind it
+            rows.append(json.loads(line))
+    return rows
 
 
 def append(path: Path, row: dict[str, Any]) -> None:

@@ -1,14 +1,17 @@
 """A driver for tests: ``python driver.py <folder> <mode> <level>``.
 
 ``hostile`` starts four trials and waits; ``listens`` starts two that save when asked, and winds them down
-when it is asked itself; ``deaf`` likewise, with trials that do not listen.
+when it is asked itself; ``deaf`` likewise, with trials that do not listen. ``forks`` has a child besides,
+which holds copies of all its descriptors.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 from tests.runner.trees import HOSTILE
@@ -31,6 +34,9 @@ def main(folder: Path, mode: str, level: str) -> int:
         beside = folder / "leases.tmp"
         beside.write_text(json.dumps({"leases": leases, "reaper": executor.reaper_pid}))
         beside.replace(folder / "leases.json")
+        if mode == "forks" and os.fork() == 0:
+            time.sleep(60.0)
+            os._exit(0)
         while interrupts.requested is None:
             executor.poll(0.1)
         wind_down(executor, handles, interrupts, within_s=120.0)

@@ -89,6 +89,21 @@ def test_a_killed_driver_leaves_nothing(level: str, tmp_path: Path, drivers: lis
     ]
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "pidfd_open"), reason="without a pidfd the pipe is all there is"
+)
+def test_a_child_that_holds_the_drivers_pipes_does_not_hide_its_death(
+    tmp_path: Path, drivers: list[Driver]
+) -> None:
+    drivers.append(Driver(tmp_path, "forks", BEST))
+    os.kill(drivers[0].process.pid, signal.SIGKILL)
+    drivers[0].process.wait()
+    try:
+        wait_for(lambda: not alive(str(tmp_path)), "nothing is left", 20.0)
+    finally:
+        os.killpg(drivers[0].process.pid, signal.SIGKILL)  # the child
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_driver_and_supervisors_killed_together(
     level: str, tmp_path: Path, drivers: list[Driver]

@@ -7,8 +7,8 @@ folders must be on a file system that all machines see.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +23,10 @@ from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
 from epigram.runner.warden import attend
 
 _WAITING = ("PENDING", "READY", "REQUEUED", "CONFIGURING")
+_HOST = "batch job "
 _BEAT_S = 5.0
 _PAUSE_S = 0.1
+_LATE_S = 20.0  # a job may be about to begin
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class SlurmExecutor:
         lost_after_s: float = 120.0,
     ) -> None:
         try:
-            submitit = importlib.import_module("submitit")
+            self._submitit: Any = importlib.import_module("submitit")
         except ImportError:
             raise ExecutorError("submitit is not installed: pip install 'epigram[slurm]'") from None
         self._study = study
@@ -89,7 +91,9 @@ class SlurmExecutor:
         self.quarantined: dict[str, str] = {}
         self._slots = [BatchSlot(f"batch-{index}") for index in range(count)]
         self._running: dict[tuple[str, int], _Running] = {}
-        self._executor = submitit.AutoExecutor(folder=folder.resolve() / "%j", cluster=cluster)
+        self._executor = self._submitit.AutoExecutor(
+            folder=folder.resolve() / "%j", cluster=cluster
+        )
         cards = {"gpus_per_node": 1} if with_cards else {}
         self._executor.update_parameters(**cards, **dict(parameters or {}))
 
@@ -128,7 +132,7 @@ class SlurmExecutor:
             0,
             0,
             "",
-            host=f"batch job {batch.job_id}",
+            host=f"{_HOST}{batch.job_id}",
             folder=str(job.folder.resolve()),
         )
         return Handle(*key, mine.id, lease)
@@ -158,9 +162,9 @@ class SlurmExecutor:
         """Jobs of a dead driver end by themselves; where the scheduler can, they are cancelled now."""
         ends = []
         for one in leftovers.by_run(leases):
-            number = one.host.removeprefix("batch job ")
-            with contextlib.suppress(Exception):  # it may be long gone
-                self._executor.job_class(folder=self._heartbeat.parent, job_id=number).cancel()
+            if self._executor.cluster == "slurm":
+                folder, number = self._heartbeat.parent, one.host.removeprefix(_HOST)
+                self._submitit.SlurmJob(folder=folder, job_id=number).cancel(check=False)
             ends.append(leftovers.settle(self._study, one, within_s=self._limits.kill_s))
         return ends
 
@@ -168,15 +172,19 @@ class SlurmExecutor:
         """Ask all jobs to kill their trials, wait a while, and cancel those that have not ended."""
         for one in self._running.values():
             atomic.write_text(one.job.folder / "stop", "hard")
-        deadline = time.monotonic() + self._limits.kill_s
+        self._wait_for_all(self._limits.kill_s + _LATE_S)
+        for one in self._running.values():
+            if not one.batch.done():
+                one.batch.cancel()
+        self._wait_for_all(_LATE_S)
+        self._running.clear()
+
+    def _wait_for_all(self, within_s: float) -> None:
+        deadline = time.monotonic() + within_s
         while any(not one.batch.done() for one in self._running.values()):
             if time.monotonic() >= deadline:
                 break
             time.sleep(_PAUSE_S)
-        for one in self._running.values():
-            if not one.batch.done():
-                one.batch.cancel()
-        self._running.clear()
 
     def _sign_of_life(self) -> None:
         if time.monotonic() >= self._beaten_at + _BEAT_S:
@@ -192,7 +200,13 @@ class SlurmExecutor:
         try:
             end = one.batch.result()
         except Exception as error:  # noqa: BLE001 (whatever the batch system says)
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            return Exit(*key, "lost", None, None, 0.0, 0, f"the batch job failed: {said[-1][:200]}")
+            return Exit(*key, "lost", None, None, 0.0, 0, f"the batch job failed: {_cause(error)}")
         assert isinstance(end, Exit)
         return end
+
+
+def _cause(error: Exception) -> str:
+    """The line of a failed job's trace that names its exception; else the first line."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    named = [line for line in said if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+    return (named or said[:1])[-1][:300]

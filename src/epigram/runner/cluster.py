@@ -251,6 +251,7 @@ class RayExecutor:
             with_cards=self._with_cards,
             containment=self._containment,
             limits=self._limits,
+            with_parent=True,
         )
 
     def _ask_all(self, timeout_s: float) -> None:

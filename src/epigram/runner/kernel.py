@@ -10,7 +10,7 @@ from pathlib import Path
 
 LINUX = sys.platform == "linux"
 
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
+_SET_PDEATHSIG, _SET_NAME, _SET_CHILD_SUBREAPER = 1, 15, 36  # prctl(2)
 _NEWNS, _NEWUSER, _NEWPID = 0x0002_0000, 0x1000_0000, 0x2000_0000  # unshare(2)
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 2, 4, 8, 0x4000, 0x8_0000  # mount(2)
 
@@ -24,6 +24,12 @@ def become_subreaper() -> None:
         OSError: the kernel does not know how (Linux before 3.4, and every other system).
     """
     _prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def call_it(name: str) -> None:
+    """What ``ps -o comm`` shows for this process, up to 15 characters; nothing where that cannot be."""
+    if LINUX:
+        _libc.prctl(_SET_NAME, ctypes.c_char_p(name.encode("ascii")), 0, 0, 0)
 
 
 def die_with(parent: int) -> None:

@@ -95,7 +95,7 @@ class Reaping:
         Raises:
             ExecutorError: the reaper does not answer.
         """
-        if self.pid is None:
+        if self.pid is None or self._socket is None:
             self._start()
         self._count += 1
         number = self._count

@@ -44,6 +44,7 @@ class LocalExecutor:
 
     Example:
         >>> import sys, tempfile
+        >>> from pathlib import Path
         >>> from epigram.runner.places import processor_slots
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with LocalExecutor("a study", slots=processor_slots(1)) as executor:
@@ -178,7 +179,7 @@ class LocalExecutor:
             attempt=job.attempt,
             argv=job.argv,
             cwd=str(job.cwd.resolve()),
-            env={**os.environ, **usual, **job.env, **slot.device_env, **tags},
+            env={**usual, **os.environ, **job.env, **slot.device_env, **tags},
             folder=str(job.folder.resolve()),
             grace_s=job.grace_s,
             wall_s=job.wall_s,

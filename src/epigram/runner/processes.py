@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -145,6 +144,8 @@ def _stat(pid: int) -> list[bytes] | None:
 
 
 def _answer(*command: str) -> str | None:
+    import subprocess  # noqa: PLC0415 (a third of what a reaper would import, and needed elsewhere only)
+
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5.0, check=True)
     except (OSError, subprocess.SubprocessError):

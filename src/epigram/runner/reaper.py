@@ -199,6 +199,8 @@ def _read_all(descriptor: int) -> bytes:
 def main() -> None:
     """``python -I -S -c '…' <link> <driver>``: descriptors that were inherited."""
     link, driver = int(sys.argv[1]), int(sys.argv[2])
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # a driver's thread may have blocked any of them
+    kernel.call_it("epigram-reaper")
     os.set_inheritable(link, False)
     if driver >= 0:
         os.set_inheritable(driver, False)

@@ -54,6 +54,7 @@ class Lines:
 def supervise(order: Order, lines: Lines) -> NoReturn:
     """Run a trial to its end. To be called in a fresh fork of a process with one thread."""
     os.setsid()
+    kernel.call_it("epigram-trial")
     if order.containment != "session":
         kernel.become_subreaper()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):

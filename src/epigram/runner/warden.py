@@ -25,6 +25,7 @@ from epigram.runner.places import LocalSlot, card_slots, processor_slots
 from epigram.runner.protocol import Exit, Handle, Job, Lease
 
 _PAUSE_S = 0.02
+_LOOK_AT_PARENT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Warden:
         threads: for each.
         with_cards: a graphics card for each.
         containment, limits: as for ``LocalExecutor``.
+        with_parent: leave at once when the process that this one is a child of ends (Ray's raylet: its
+            machine is lost to the cluster then, whatever Ray would do about this process).
     """
 
     def __init__(
@@ -58,9 +61,12 @@ class Warden:
         with_cards: bool,
         containment: Containment | None,
         limits: Limits,
+        with_parent: bool = False,
     ) -> None:
         self._study = study
         self._limits = limits
+        if with_parent:
+            threading.Thread(target=_leave_with, args=[os.getppid()], daemon=True).start()
         self._lock = threading.Lock()
         probe = find_probe()
         slots = (
@@ -114,6 +120,13 @@ class Warden:
         """See the executor's."""
         with self._lock:
             self._executor.close()
+
+
+def _leave_with(parent: int) -> None:
+    """End this process, which is the driver of what runs here, as soon as its parent has ended."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_AT_PARENT_S)
+    os._exit(70)
 
 
 def attend(

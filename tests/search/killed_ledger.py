@@ -49,7 +49,7 @@ def acknowledged_under_kills(folder: Path, *, events: int, seed: int) -> Counts:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
             wait = chance.expovariate(1 / 0.03)
-            target = last + chance.randint(1, max(1, events // 4))
+            target = last + chance.randint(1, max(1, min(200, events // 4)))
             for line in writer.stdout:
                 last = int(line)
                 if last >= target:

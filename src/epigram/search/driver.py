@@ -166,7 +166,7 @@ class Driver:
 
     def _fill(self) -> None:
         slots = list(self.executor.slots())
-        if not slots and not self._live:
+        if not slots and not self._live and self._next() is not None:
             why = "; ".join(f"{s}: {w}" for s, w in self.executor.quarantined.items())
             raise InterruptedRunError(
                 f"no slot is left to run trials on ({why or 'none is free'}); the same command goes on"

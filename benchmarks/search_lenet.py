@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
     )
     ratios = {}
-    for method in options.methods:
+    for method in sorted(set(options.methods) - {"gp"}):
         pairs = [
             math.log(ours["confirmed_bytes"] / theirs["confirmed_bytes"])
             for ours in runs

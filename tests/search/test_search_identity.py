@@ -110,6 +110,9 @@ def test_a_folder_of_another_configuration_is_refused_and_left_alone(tmp_path: P
     with pytest.raises(RunFolderError, match=r"lr: 0.1 there, 0.2 now.*nothing was overwritten"):
         folder.claim(tmp_path / "run", {"run_id": "a", "lr": 0.2})
     assert (tmp_path / "run" / "config.json").read_bytes() == before
+    (tmp_path / "run" / "config.json").write_bytes(b"\0" * 50)  # what a power cut may leave
+    folder.claim(tmp_path / "run", {"run_id": "a", "lr": 0.1})
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
 def test_a_study_refuses_other_settings_other_code_and_strangers(tmp_path: Path) -> None:

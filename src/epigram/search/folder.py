@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from epigram import atomic
 from epigram.config import differences
 from epigram.errors import RunFolderError, StorageError
 from epigram.search.history import Outcome, Point
@@ -47,7 +46,7 @@ def claim(run: Path, config: Mapping[str, Any]) -> None:
     try:
         run.mkdir(parents=True)
     except FileExistsError:
-        stored = path.read_text("utf-8") if path.is_file() else None
+        stored = (path.read_text("utf-8").strip("\0") or None) if path.is_file() else None
         if stored is not None and stored != text:
             raise RunFolderError(
                 f"{run} belongs to a run with another configuration ({_told(stored, config)}); "
@@ -57,7 +56,7 @@ def claim(run: Path, config: Mapping[str, Any]) -> None:
             return
     except OSError as error:
         raise StorageError(error.errno, f"could not make {run}: {error.strerror}") from error
-    atomic.write_text(path, text)
+    _write(path, text)
 
 
 def prepare_attempt(run: Path, config: Mapping[str, Any], attempt: int) -> Path:
@@ -68,7 +67,7 @@ def prepare_attempt(run: Path, config: Mapping[str, Any], attempt: int) -> Path:
     """
     folder = attempt_folder(run, attempt)
     shared = {"attempt": attempt, "run_folder": str(run.resolve())}
-    atomic.write_text(folder / CONFIG, _text({**config, **shared}))
+    _write(folder / CONFIG, _text({**config, **shared}))
     return folder
 
 
@@ -192,6 +191,21 @@ def _is_nan(value: object) -> bool:
 
 def _number(value: object) -> float | None:
     return float(value) if _is_finite(value) else None  # type: ignore[arg-type]
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, but not flushed to the disk: the ledger can make it again.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    beside = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise StorageError(error.errno, f"could not write {path}: {error.strerror}") from error
 
 
 def _text(config: Mapping[str, Any]) -> str:

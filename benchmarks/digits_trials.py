@@ -108,6 +108,7 @@ def _accuracy(weights: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray) -> fl
     return float((logits.argmax(1) == y).mean())
 
 
+@np.errstate(all="ignore")  # of weights that have run away, which are counted as they are
 def _rounded(weights: Sequence[np.ndarray], grid: float) -> tuple[list[np.ndarray], float]:
     """The weights on a grid relative to their spread, and the bytes their symbols need."""
     size, found = 24.0, []

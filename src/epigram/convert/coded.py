@@ -20,7 +20,7 @@ from torch.func import functional_call
 from epigram.convert.cutting import Cut
 from epigram.errors import ConfigError
 from epigram.maths.rate import rounded, writable
-from epigram.priors.symbols import SymbolPrior
+from epigram.priors.symbols import SymbolPrior, joint_bits
 from epigram.records import BoolArray
 
 STEPS_A_STANDARD_DEVIATION = 4.0
@@ -73,11 +73,15 @@ class CodedParameter(nn.Module):
 
     def bits(self) -> Float[Tensor, ""]:
         """Code length: of the rounded symbols in eval(), of noisy ones, whose gradient is, in train()."""
-        scaled = self.value / self._step()
-        noisy = self.training
-        symbols = scaled + (torch.rand_like(scaled) - 0.5) if noisy else torch.round(scaled)
-        bits = self.prior.bits(symbols)
+        bits = self.prior.bits(self.noisy_symbols())
         return bits.sum() if self.live is None else (bits * self.live).sum()
+
+    def noisy_symbols(self) -> Tensor:
+        """What the rate is taken of: rounded in eval(), with uniform noise in train()."""
+        scaled = self.value / self._step()
+        if not self.training:
+            return torch.round(scaled)
+        return scaled + (torch.rand_like(scaled) - 0.5)
 
     @torch.no_grad()
     def symbols(self) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -161,8 +165,15 @@ class CodedNetwork(nn.Module):
 
     def rate_bits(self) -> Float[Tensor, ""]:
         """Code length of all symbols under the learned priors, bits."""
-        lengths = [coded.bits() for coded in self.parameters_by_name().values()]
-        return torch.stack(lengths).sum()
+        parts = self.parameters_by_name().values()
+        bits = joint_bits([part.noisy_symbols() for part in parts], [part.prior for part in parts])
+        if all(part.live is None for part in parts):
+            return bits.sum()
+        live = [
+            torch.ones_like(part.value) if part.live is None else part.live.expand_as(part.value)
+            for part in parts
+        ]
+        return (bits * torch.cat([mask.reshape(-1) for mask in live])).sum()
 
     def kl_nats(self) -> Float[Tensor, ""]:
         """The complexity term: ``rate_bits`` in nats."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from epigram import codec
-from epigram.convert import CodedNetwork
+from epigram.convert import CodedNetwork, CodingSettings
 from epigram.errors import ConfigError
 from epigram.objective import ELBO
 from epigram.records import CodedTensor, FileContents
@@ -65,7 +65,7 @@ def test_every_value_step_and_prior_learns_and_the_network_does_not():
     net = network()
     with torch.no_grad():
         net[1].bias.copy_(torch.randn(4))
-    coded = CodedNetwork(net, axes=(0, 1)).train()
+    coded = CodedNetwork(net, settings=CodingSettings(axes=(0, 1))).train()
     elbo = ELBO(coded, num_train_examples=10)
     elbo(coded(torch.randn(8, 1, 4, 4)).square().mean()).backward()
     for name, parameter in coded.named_parameters():
@@ -126,5 +126,5 @@ def test_nothing_leaves_it_and_bad_names_are_refused():
         CodedNetwork(network(), steps={"nobody": 1.0})
     with pytest.raises(ConfigError, match="got step 0"):
         CodedNetwork(network(), steps={"4.weight": 0.0})
-    with pytest.raises(ConfigError, match="axis 3"):
-        CodedNetwork(network(), axes=(3,))
+    with pytest.raises(ConfigError, match="axes: got"):
+        CodingSettings(axes=(3,))

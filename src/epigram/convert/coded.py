@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from epigram.convert.coding import CodingSettings
 from epigram.convert.cutting import Cut
 from epigram.errors import ConfigError
 from epigram.maths.rate import rounded, writable
 from epigram.priors.symbols import SymbolPrior, joint_bits
 from epigram.records import BoolArray
 
-STEPS_A_STANDARD_DEVIATION = 4.0
 ZEROS_SPREAD = 0.2
 """What a tensor of zeros (a fresh bias) is expected to spread to."""
 
@@ -33,9 +33,10 @@ class CodedParameter(nn.Module):
 
     Args:
         value: where it starts.
-        step: where its step starts; None = a quarter of the values' root mean square.
+        step: where its step starts; None = the values' root mean square over ``settings.steps_per_std``.
         live: which inputs (axis 1) take symbols at all; None = all.
-        axes: axes whose indices have a factor of their own in the prior.
+        settings: prior, steps, and what the rate is taken of; its axes are for weights, not for vectors.
+        fixed: a constant of whole numbers, coded with a step of 1 and not trained.
 
     Raises:
         ConfigError: a step that is not positive and finite.
@@ -49,21 +50,30 @@ class CodedParameter(nn.Module):
         *,
         step: float | None = None,
         live: Tensor | None = None,
-        axes: Sequence[int] = (),
+        settings: CodingSettings = CodingSettings(),  # noqa: B008  (frozen)
+        fixed: bool = False,
     ) -> None:
         super().__init__()
         start = value.detach().clone()
+        if fixed:
+            step = 1.0
         if step is None:
             nonzero = start[start != 0]
             spread = float(nonzero.square().mean().sqrt()) if nonzero.numel() else ZEROS_SPREAD
-            step = spread / STEPS_A_STANDARD_DEVIATION
+            step = spread / settings.steps_per_std
         if not (math.isfinite(step) and step > 0):
             raise ConfigError(f"CodedParameter: got step {step}, expected a finite number > 0")
         self.value = nn.Parameter(start)
         self.log_step = nn.Parameter(start.new_tensor(math.log(step)))
-        self.prior = SymbolPrior(start.shape, axes=axes)
+        axes = settings.axes if start.dim() > 1 else ()
+        self.prior = SymbolPrior(start.shape, axes=axes, family=settings.prior)
+        self.log_step.requires_grad_(settings.learned_steps)
+        self.rate_of = settings.rate_of
         shaped = None if live is None else live.to(start.dtype).view(-1, *[1] * (start.dim() - 2))
         self.register_buffer("live", shaped)
+        self.fixed = fixed
+        if fixed:
+            self.requires_grad_(False)
 
     def forward(self) -> Tensor:
         """Step times symbol, with a gradient for value and step."""
@@ -79,8 +89,8 @@ class CodedParameter(nn.Module):
     def noisy_symbols(self) -> Tensor:
         """What the rate is taken of: rounded in eval(), with uniform noise in train()."""
         scaled = self.value / self._step()
-        if not self.training:
-            return torch.round(scaled)
+        if not self.training or self.rate_of == "rounded":
+            return rounded(scaled) if self.training else torch.round(scaled)
         return scaled + (torch.rand_like(scaled) - 0.5)
 
     @torch.no_grad()
@@ -109,9 +119,11 @@ class CodedNetwork(nn.Module):
 
     Args:
         network: any plain module; it is copied.
-        steps: parameter name -> starting step; absent = a quarter of its root mean square.
+        steps: parameter name -> starting step; absent = as ``settings.steps_per_std`` says.
         live: parameter name -> which inputs (axis 1) take symbols; absent = all.
-        axes: axes of weights (two axes or more) whose indices have a factor of their own in the prior.
+        settings: prior, steps, and what the rate is taken of.
+        fixed: parameters that are constants (0 and 1), such as those of a folded normalisation.
+        settled: modules that stay in eval() also while the network is trained.
 
     Raises:
         ConfigError: a name that is no parameter, or a step that is not positive.
@@ -128,13 +140,15 @@ class CodedNetwork(nn.Module):
         *,
         steps: Mapping[str, float] | None = None,
         live: Mapping[str, BoolArray] | None = None,
-        axes: Sequence[int] = (),
+        settings: CodingSettings = CodingSettings(),  # noqa: B008  (frozen)
+        fixed: Collection[str] = (),
+        settled: Collection[str] = (),
     ) -> None:
         super().__init__()
         steps, live = dict(steps or {}), dict(live or {})
         self.network = copy.deepcopy(network).requires_grad_(False)
         parameters = dict(self.network.named_parameters())
-        unknown = sorted((steps.keys() | live.keys()) - parameters.keys())
+        unknown = sorted((steps.keys() | live.keys() | set(fixed)) - parameters.keys())
         if unknown:
             raise ConfigError(
                 f"CodedNetwork: {unknown[0]!r} is not among the parameters {sorted(parameters)}"
@@ -145,10 +159,20 @@ class CodedNetwork(nn.Module):
                 parameter,
                 step=steps.get(name),
                 live=torch.from_numpy(live[name]) if name in live else None,
-                axes=axes if parameter.dim() > 1 else (),
+                settings=settings,
+                fixed=name in fixed,
             )
             for name, parameter in parameters.items()
         )
+        self.settled = tuple(settled)
+        self.train(network.training)
+
+    def train(self, mode: bool = True) -> CodedNetwork:
+        """As of any module; what is settled stays in eval()."""
+        super().train(mode)
+        for name in self.settled:
+            self.network.get_submodule(name).eval()
+        return self
 
     def parameters_by_name(self) -> dict[str, CodedParameter]:
         """Parameter name -> how it is coded."""
@@ -164,8 +188,8 @@ class CodedNetwork(nn.Module):
         return functional_call(self.network, values, args, kwargs)
 
     def rate_bits(self) -> Float[Tensor, ""]:
-        """Code length of all symbols under the learned priors, bits."""
-        parts = self.parameters_by_name().values()
+        """Code length of all symbols but those of constants under the learned priors, bits."""
+        parts = [part for part in self.parameters_by_name().values() if not part.fixed]
         bits = joint_bits([part.noisy_symbols() for part in parts], [part.prior for part in parts])
         if all(part.live is None for part in parts):
             return bits.sum()

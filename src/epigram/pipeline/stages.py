@@ -20,6 +20,7 @@ from epigram.errors import RunFolderError
 from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import PLAIN, Job
+from epigram.pipeline.steering import Controller
 from epigram.prune import Removabilities, Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
@@ -100,22 +101,45 @@ class StructureLearner(BayesianLearner):
     def __init__(self, twin: Twin, shrinker: Shrinker, job: Job) -> None:
         shapes = pictured(job.build())
 
+        slack = job.settings.prune.tolerance
+        self.controller = Controller(
+            job.settings.steer, job.constraint(job.splits.control, slack=slack)
+        )
+
         def on_epoch(end: EpochEnd) -> Mapping[str, Any]:
             for cut in shrinker.step(twin):
                 slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
             write_frame(job.folder, "structure", end.epoch, twin, shapes)
-            return {"predicted_bytes": trial_bytes(twin)}
+            size_bytes = trial_bytes(twin)
+            return {"predicted_bytes": size_bytes, **self._steer(end, size_bytes)}
 
         super().__init__(twin, len(job.splits.fit), loss_fn=job.recipe.loss_fn, on_epoch=on_epoch)
         self.shrinker = shrinker
+        self.job = job
+
+    def _steer(self, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
+        job = self.job
+        metric = job.metric_in(end.control)
+        if metric is None or not job.steers("structure"):
+            return {}
+        told = {
+            "multiplier": self.kl_multiplier,
+            "constraint": self.controller.constraint.push(metric, size_bytes),
+        }
+        self.kl_multiplier = self.controller.next(
+            self.kl_multiplier, metric=metric, size_bytes=size_bytes, done=end.epoch / end.epochs
+        )
+        return told
 
     def state(self) -> dict[str, Any]:
         counts = {name: torch.from_numpy(c) for name, c in self.shrinker.counts.items()}
         seen = {name: torch.from_numpy(v) for name, v in self.shrinker.seen.items()}
-        return {**super().state(), "counts": counts, "seen": seen}
+        remembered = self.controller.remembered
+        return {**super().state(), "counts": counts, "seen": seen, "remembered": remembered}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
+        self.controller.remembered = state["remembered"]
         self.shrinker.counts = {name: c.numpy() for name, c in state["counts"].items()}
         self.shrinker.seen = {name: v.numpy() for name, v in state["seen"].items()}
 
@@ -197,4 +221,4 @@ def distilled(job: Job, teacher: nn.Module) -> Distillation | None:
     if not share:
         return None
     placed = copy.deepcopy(teacher).to(job.settings.device)
-    return Distillation(teacher=placed, share=share)
+    return Distillation(teacher=placed, share=share, temperature=job.settings.teacher_temperature)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,13 @@ from torch import Tensor, nn
 from epigram.errors import ConfigError
 from epigram.maths.rate import LOG_SCALE_MAX, LOG_SCALE_MIN, mixture_bits
 
-_NARROW, _WIDE = -1.0, 1.0
+PriorFamily: TypeAlias = Literal["mixture", "spike", "laplace"]
+
+_STARTS: Mapping[PriorFamily, tuple[float, ...]] = {
+    "mixture": (-1.0, 1.0),
+    "spike": (LOG_SCALE_MIN, 0.5),
+    "laplace": (0.0,),
+}
 
 
 class SymbolPrior(nn.Module):
@@ -23,6 +30,8 @@ class SymbolPrior(nn.Module):
     Args:
         shape: of the tensor whose symbols these are.
         axes: which axes have a factor per index (0 = outputs, 1 = inputs).
+        family: ``"mixture"``: both scales are learned; ``"spike"``: the narrow one is as narrow as
+            can be, all but a point at zero; ``"laplace"``: there is only one.
 
     Raises:
         ConfigError: an axis that the tensor does not have.
@@ -36,10 +45,14 @@ class SymbolPrior(nn.Module):
         True
     """
 
-    def __init__(self, shape: Sequence[int], *, axes: Sequence[int] = ()) -> None:
+    def __init__(
+        self, shape: Sequence[int], *, axes: Sequence[int] = (), family: PriorFamily = "mixture"
+    ) -> None:
         super().__init__()
-        self.mix = nn.Parameter(torch.zeros(2))
-        self.log_scales = nn.Parameter(torch.tensor([_NARROW, _WIDE]))
+        starts = _STARTS[family]
+        self.family = family
+        self.mix = nn.Parameter(torch.zeros(len(starts)))
+        self.log_scales = nn.Parameter(torch.tensor(starts))
         for axis in axes:
             if not 0 <= axis < len(shape):
                 raise ConfigError(
@@ -59,6 +72,8 @@ class SymbolPrior(nn.Module):
         """Logarithms of weight and scale of each component, broadcastable against the tensor."""
         shift = sum(self.factors, start=torch.zeros((), device=self.mix.device))
         scales = self.log_scales.unbind() if not self.axes else [s + shift for s in self.log_scales]
+        if self.family == "spike":
+            scales = [scales[0].detach(), *scales[1:]]
         weights = torch.log_softmax(self.mix, dim=0)
         return list(weights.unbind()), [s.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX) for s in scales]
 
@@ -80,18 +95,19 @@ def joint_bits(
 
     Args:
         symbols: of the tensors.
-        priors: as many.
+        priors: as many, all of one family.
     """
     flat = torch.cat([tensor.reshape(-1) for tensor in symbols])
-    columns: list[list[Tensor]] = [[] for _ in range(4)]
+    columns: list[list[Tensor]] = [[] for _ in range(2 * len(priors[0].log_scales))]
     owned = not any(prior.axes for prior in priors)
     for tensor, prior in zip(symbols, priors, strict=True):
         weights, scales = prior.components()
         for column, part in zip(columns, (*weights, *scales), strict=True):
             column.append(part.reshape(1) if owned else part.expand(tensor.shape).reshape(-1))
-    first, second, narrow, wide = (torch.cat(column) for column in columns)
+    joined = [torch.cat(column) for column in columns]
     owner = None
     if owned:
         sizes = torch.tensor([tensor.numel() for tensor in symbols], device=flat.device)
         owner = torch.repeat_interleave(sizes, output_size=flat.numel())
-    return mixture_bits(flat, [first, second], [narrow, wide], owner=owner)
+    half = len(joined) // 2
+    return mixture_bits(flat, joined[:half], joined[half:], owner=owner)

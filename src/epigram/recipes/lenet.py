@@ -8,7 +8,7 @@ from torch import nn
 
 from epigram.convert import PosteriorSettings
 from epigram.data import Augment, Preprocess, mnist
-from epigram.pipeline import CompressSettings, Recipe
+from epigram.pipeline import CompressSettings, Recipe, SteerSettings
 from epigram.prune import PruneSettings
 from epigram.recipes.networks import LeNet5Caffe, LeNet300100, LeNet300100Conv
 from epigram.train import TrainSettings
@@ -16,6 +16,9 @@ from epigram.train import TrainSettings
 _MEAN, _STD = 0.1307, 0.3081
 
 _TEACHER_SHARE = 0.5
+
+_UNSTEERED = SteerSettings(structure=False)
+"""Where a recipe has a KL weight of its own."""
 
 _MLP = CompressSettings(
     plain=TrainSettings(epochs=20),
@@ -29,6 +32,7 @@ _MLP = CompressSettings(
     ),
     finetune=TrainSettings(epochs=20, learning_rate=2e-3),
     teacher_share=_TEACHER_SHARE,
+    steer=_UNSTEERED,
 )
 
 _CONV = CompressSettings(
@@ -44,6 +48,7 @@ _CONV = CompressSettings(
     prune=PruneSettings(shrink_cut=1.0),
     finetune=TrainSettings(epochs=25, learning_rate=2e-3),
     teacher_share=_TEACHER_SHARE,
+    steer=_UNSTEERED,
 )
 
 _CONV_HORSESHOE = replace(

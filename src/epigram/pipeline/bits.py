@@ -1,0 +1,170 @@
+"""The bits pass: a small network is trained as the symbols of its file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from epigram import artifact, codec
+from epigram.convert import CodedNetwork, Twin, fold_normalisation
+from epigram.pipeline.candidates import Candidate, Front
+from epigram.pipeline.contents import Shaped, contents_of
+from epigram.pipeline.files import Rung, decoded, judged_rungs, margin_of, value_of
+from epigram.pipeline.frames import pictured, write_frame
+from epigram.pipeline.job import Job
+from epigram.pipeline.stages import distilled
+from epigram.pipeline.steering import Controller
+from epigram.train import BayesianLearner, EpochEnd
+
+STAGE = "bits"
+
+
+class BitsLearner(BayesianLearner):
+    """A network of symbols, trained by the size of its file.
+
+    The controller's memory and the files it passed are part of its checkpoint.
+
+    Args:
+        coded: the network of symbols.
+        job: the run.
+        shaped: what its file says beside the symbols.
+        teacher: the original network.
+        twin: the twin that it came from, for the pictures; None = it came from the plain network.
+    """
+
+    def __init__(
+        self,
+        coded: CodedNetwork,
+        job: Job,
+        shaped: Shaped,
+        teacher: nn.Module,
+        twin: Twin | None = None,
+    ) -> None:
+        super().__init__(
+            coded,
+            len(job.splits.fit),
+            loss_fn=job.recipe.loss_fn,
+            distillation=distilled(job, teacher),
+            on_epoch=self._look,
+        )
+        assert job.floor is not None
+        self.coded, self.job, self.shaped, self.source = coded, job, shaped, twin
+        self.front = Front(job.floor)
+        self.controller = Controller(job.settings.steer, job.constraint(job.splits.control))
+        self.shapes = pictured(job.build())
+
+    def _look(self, end: EpochEnd) -> Mapping[str, Any]:
+        """Say what the file would be now, keep it if it is worth it, and move the multiplier."""
+        training = self.coded.training
+        self.coded.eval()
+        contents = contents_of(self.coded, self.shaped)
+        rate_bits = float(self.coded.rate_bits().detach())
+        self.coded.train(training)
+        predicted = math.ceil(codec.size_estimate(contents, self.shaped.profile).total)
+        names = list(self.shaped.dense_shapes)
+        data = codec.encode(contents, profile=self.shaped.profile, state_names=names)
+        told = {
+            "predicted_bytes": predicted,
+            "actual_bytes": len(data),
+            "rate_bytes": round(rate_bits / 8.0, 1),
+            "steps": {n: p.step for n, p in self.coded.parameters_by_name().items()},
+            "multiplier": self.kl_multiplier,
+        }
+        metric = self.job.metric_in(end.control)
+        if metric is not None:
+            self.front.offer(
+                Candidate(end.epoch, data=data, predicted_bytes=predicted, control=metric)
+            )
+            told["constraint"] = self.controller.constraint.push(metric, predicted)
+            if self.job.steers("bits"):
+                self.kl_multiplier = self.controller.next(
+                    self.kl_multiplier,
+                    metric=metric,
+                    size_bytes=predicted,
+                    done=end.epoch / end.epochs,
+                )
+        if self.source is not None:
+            plain = self.coded.plain()
+            write_frame(self.job.folder, STAGE, end.epoch, self.source, self.shapes, values=plain)
+        elif self._has_dense_shapes():
+            write_frame(self.job.folder, STAGE, end.epoch, self.coded.plain(), self.shapes)
+        return told
+
+    def _has_dense_shapes(self) -> bool:
+        shapes = {n: tuple(p.shape) for n, p in self.coded.network.named_parameters()}
+        return all(shapes.get(name) == shape for name, shape in self.shapes.items())
+
+    def state(self) -> dict[str, Any]:
+        remembered = self.controller.remembered
+        return {**super().state(), "front": self.front.state(), "remembered": remembered}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.front.load(state["front"])
+        self.controller.remembered = state["remembered"]
+
+
+def bits_stage(job: Job, small: nn.Module, teacher: nn.Module, twin: Twin | None = None) -> Front:
+    """Train the network of symbols; returns the files it passed on its way.
+
+    Args:
+        job: the run.
+        small: where it starts, plain.
+        teacher: the original network.
+        twin: the twin that ``small`` came from; None = ``small`` is as large as the original.
+    """
+    settings = job.settings
+    folded = fold_normalisation(small, job.example)
+    live = {} if twin is None else twin.live_positions()
+    coded = CodedNetwork(
+        folded.network,
+        live={name: mask for name, mask in live.items() if not mask.all()},
+        settings=settings.coding,
+        fixed=folded.fixed,
+        settled=folded.settled,
+    )
+    shaped = Shaped.of(
+        coded.plain().eval(),
+        dense_shapes=artifact.dense_shapes(job.build()),
+        dense_kept={} if twin is None else twin.kept_masks(),
+        example=job.example,
+        profile=settings.profile,
+        recipe=job.recipe.name,
+    )
+    learner = BitsLearner(coded, job, shaped, teacher, twin)
+    job.fit(learner, settings.bits, STAGE)
+    return learner.front
+
+
+def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
+    """The smallest file that holds the floor (or the best one within the budget), and whether it does.
+
+    With a floor, the smallest file that control finds as far above the floor as was aimed at is judged by
+    validation, and if it fails there, larger ones in growing strides.
+    """
+    assert job.floor is not None and front.kept
+    files, floor = front.kept, job.floor
+    if job.budget is not None:
+        within = [c for c in files if c.size_bytes <= job.budget]
+        best = max(within, key=lambda c: floor.margin(c.control)) if within else files[0]
+        return _judged(job, best), bool(within)
+    constraint = job.constraint(job.splits.control)
+    room = [constraint.push(c.control, c.size_bytes) for c in files]
+    ahead = [i for i, push in enumerate(room) if push >= 0.0]
+    met = [i for i, c in enumerate(files) if floor.met(c.control)]
+    first = (ahead or met or [len(files) - 1])[0]
+    seen = []
+    for index in judged_rungs(first, len(files)):
+        seen.append(_judged(job, files[index]))
+        if floor.met(value_of(seen[-1])):
+            return seen[-1], True
+    return max(seen, key=lambda rung: margin_of(floor, rung)), False
+
+
+def _judged(job: Job, candidate: Candidate) -> Rung:
+    contents = codec.decode(candidate.data, dense_shapes=artifact.dense_shapes(job.build()))
+    value = job.measure(job.splits.validation)(decoded(job, contents))
+    return Rung(None, contents, candidate.predicted_bytes, candidate.control, value)

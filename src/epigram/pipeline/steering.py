@@ -1,0 +1,156 @@
+"""The floor (or a budget) as a constraint while a stage is trained: one multiplier, moved once an epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from epigram.errors import ConfigError
+from epigram.objective import steered
+from epigram.records import Floor
+
+
+@dataclass(frozen=True)
+class SteerSettings:
+    """How the multiplier of the complexity follows the constraint.
+
+    Args:
+        structure: steer the structure pass. Its aim is the floor less ``prune.tolerance``, which
+            fine-tuning wins back.
+        bits: steer the bits pass.
+        rate: the largest move an epoch makes, on the natural-log scale.
+        begin: share of the epochs before the first move: the complexity comes in first.
+        settle: share of the epochs, at the end, over which the moves become smaller, down to none.
+        ahead: how far above the floor is aimed, in standard deviations of the control metric's noise.
+            A split that steers is biased upwards: what just meets the floor there, misses it elsewhere.
+        smooth: how much of the last epochs' margin the controller remembers, 0 to less than 1.
+        least: the multiplier stays at or above this.
+        most: and at or below this.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    structure: bool = True
+    bits: bool = True
+    rate: float = 0.2
+    begin: float = 0.3
+    settle: float = 0.3
+    ahead: float = 0.5
+    smooth: float = 0.6
+    least: float = 1e-2
+    most: float = 1e2
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("rate", 0.0, 5.0),
+            ("begin", 0.0, 1.0),
+            ("settle", 0.0, 1.0),
+            ("ahead", 0.0, 10.0),
+            ("smooth", 0.0, 0.99),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(
+                    f"SteerSettings.{name}: got {value}, expected {low:g} to {high:g}"
+                )
+        if not 0 < self.least <= 1 <= self.most < math.inf:
+            raise ConfigError(
+                f"SteerSettings: got least={self.least}, most={self.most}, expected 0 < least <= 1 <= most"
+            )
+
+
+class Constraint(Protocol):
+    """What is held: a floor under the metric, or a cap on the bytes."""
+
+    def push(self, metric: float, size_bytes: float) -> float:
+        """How far there is room for more complexity weight, in units of its own noise; NaN = none."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldFloor:
+    """The metric stays at the floor.
+
+    Args:
+        floor: what must hold.
+        examples: how many the metric is measured on; gives its noise.
+        ahead: how many of its standard deviations above the floor are aimed at.
+        slack: how far below the floor is as good, in the metric's unit.
+    """
+
+    floor: Floor
+    examples: int
+    ahead: float = 0.0
+    slack: float = 0.0
+
+    @property
+    def width(self) -> float:
+        """The metric's noise: binomial for a share between 0 and 1, 1 % of the value otherwise."""
+        value = self.floor.value
+        if 0.0 < value < 1.0 and self.floor.larger_is_better:
+            return math.sqrt(value * (1.0 - value) / self.examples)
+        return max(1e-2 * abs(value), 1e-6)
+
+    def push(self, metric: float, size_bytes: float) -> float:
+        del size_bytes
+        return (self.floor.margin(metric) + self.slack) / self.width - self.ahead
+
+
+@dataclass(frozen=True)
+class HeldBudget:
+    """The file stays within its bytes.
+
+    Args:
+        budget_bytes: the cap.
+        width: the logarithm of a factor in size that counts as much as the metric's noise does.
+    """
+
+    budget_bytes: int
+    width: float = 0.05
+
+    def push(self, metric: float, size_bytes: float) -> float:
+        del metric
+        return math.log(size_bytes / self.budget_bytes) / self.width
+
+
+@dataclass
+class Controller:
+    """The multiplier's state; ``state`` and ``load`` make it part of a checkpoint.
+
+    Args:
+        settings: how it moves.
+        constraint: what it holds.
+    """
+
+    settings: SteerSettings
+    constraint: Constraint
+    remembered: float | None = None
+
+    def next(self, multiplier: float, *, metric: float, size_bytes: float, done: float) -> float:
+        """The multiplier for the next epoch.
+
+        Args:
+            multiplier: the present one.
+            metric: on the control split, now.
+            size_bytes: predicted, now.
+            done: share of the epochs that are done.
+        """
+        settings = self.settings
+        push = self.constraint.push(metric, size_bytes)
+        if self.remembered is not None and math.isfinite(push):
+            push = settings.smooth * self.remembered + (1.0 - settings.smooth) * push
+        if math.isfinite(push):
+            self.remembered = push
+        if done < settings.begin:
+            return multiplier
+        damped = min(1.0, (1.0 - done) / settings.settle) if settings.settle else 1.0
+        return steered(
+            multiplier,
+            margin=push,
+            width=1.0,
+            rate=settings.rate * damped,
+            least=settings.least,
+            most=settings.most,
+        )

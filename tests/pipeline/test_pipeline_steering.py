@@ -7,8 +7,8 @@ import math
 import pytest
 
 from epigram.errors import ConfigError
+from epigram.goal import Goal, parse_bytes
 from epigram.pipeline.candidates import MOST, Candidate, Front
-from epigram.pipeline.goal import Goal, parse_bytes
 from epigram.pipeline.steering import Controller, HeldBudget, HeldFloor, SteerSettings
 from epigram.records import Floor
 

@@ -18,7 +18,7 @@ from epigram import config
 from epigram.data import Splits, TensorSet, check_fits
 from epigram.errors import InterruptedRunError
 from epigram.evaluate import Evaluation, evaluate
-from epigram.pipeline.goal import Goal
+from epigram.goal import Goal
 from epigram.pipeline.identity import describe_recipe
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings

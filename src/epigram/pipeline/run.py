@@ -19,9 +19,9 @@ from torch import nn
 from epigram.config import split_bookkeeping
 from epigram.convert import Twin, convertible_layers, masked_plain
 from epigram.errors import ConfigError, FloorError
+from epigram.goal import Goal
 from epigram.pipeline.bits import bits_stage, choose_candidate
 from epigram.pipeline.files import Rung, choose_file, write_file
-from epigram.pipeline.goal import Goal
 from epigram.pipeline.identity import describe_network, fingerprint
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, job_config
 from epigram.pipeline.pictures import write_calibration, write_report_data

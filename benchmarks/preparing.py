@@ -160,6 +160,7 @@ def quick_settings(settings: CompressSettings) -> CompressSettings:
         finetune=replace(settings.finetune, epochs=1),
         prune=replace(settings.prune, candidates=3),
         quantize=replace(settings.quantize, trials=2, sweeps=1),
+        bits=replace(settings.bits, epochs=2 if settings.bits.epochs else 0, kl_warmup_epochs=1.0),
     )
 
 

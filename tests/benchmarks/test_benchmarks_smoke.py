@@ -17,6 +17,9 @@ SCRIPTS = {
     "stabilisers": (),
     "structure_pass": ("--recipe", "lenet-300-100/mnist"),
     "curves": (),
+    "floors": ("--floors", "0.2", "0.3"),
+    "bits": ("--files", "lenet-300-100-mnist-180", "--zoo"),
+    "bits_ablation": ("--variants", "as-it-is", "no-structure-pass", "no-bits-pass"),
 }
 
 
@@ -61,6 +64,9 @@ def test_the_benchmark_runs_and_says_what_it_found(script, tmp_path):
     assert len(printed.splitlines()) >= 2
     if script == "curves":
         assert (tmp_path / "results" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    if script == "bits":
+        kept = tmp_path / "zoo" / "lenet-300-100-mnist-180.epg"
+        assert kept.stat().st_size == written["files"][kept.stem]["median"]["file_bytes"]
 
 
 def test_lenets_keep_the_file_and_read_a_finished_run(tmp_path):

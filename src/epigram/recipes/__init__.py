@@ -13,6 +13,8 @@ _RECIPES: dict[str, Callable[[], Recipe]] = {
     "lenet-300-100-conv/mnist": lenet.lenet_300_100_conv,
     "lenet-5/mnist": lenet.lenet_5,
     "lenet-5-horseshoe/mnist": lenet.lenet_5_horseshoe,
+    "lenet-5-bits/mnist": lenet.lenet_5_bits,
+    "lenet-300-100-bits/mnist": lenet.lenet_300_100_bits,
     **cifar.recipes(),
 }
 

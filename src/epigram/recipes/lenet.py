@@ -59,6 +59,29 @@ _CONV_HORSESHOE = replace(
     prune=PruneSettings(candidates=64, tolerance=0.003),
 )
 
+_MLP_BITS = replace(
+    _MLP,
+    finetune=replace(_MLP.finetune, epochs=5),
+    bits=TrainSettings(
+        epochs=60,
+        batch_size=256,
+        learning_rate=2.5e-3,
+        scale_lr_factor=2.5,
+        kl_weight=2.0,
+        kl_warmup_epochs=12.0,
+    ),
+    teacher_share=0.9,
+    teacher_temperature=3.0,
+)
+
+_CONV_BITS = replace(
+    _CONV,
+    finetune=replace(_CONV.finetune, epochs=5),
+    bits=replace(_MLP_BITS.bits, epochs=80, kl_weight=4.0, kl_warmup_epochs=15.0),
+    teacher_share=0.9,
+    teacher_temperature=3.0,
+)
+
 
 def _recipe(
     name: str, description: str, build: type[nn.Module], settings: CompressSettings, floor: str
@@ -116,4 +139,26 @@ def lenet_5_horseshoe() -> Recipe:
         LeNet5Caffe,
         _CONV_HORSESHOE,
         "accuracy>=0.99",
+    )
+
+
+def lenet_5_bits() -> Recipe:
+    """LeNet-5-Caffe on MNIST, trained by the bytes of its file."""
+    return _recipe(
+        "lenet-5-bits/mnist",
+        "LeNet-5-Caffe on MNIST with a bits pass: the loss is the size of the file",
+        LeNet5Caffe,
+        _CONV_BITS,
+        "accuracy>=0.989",
+    )
+
+
+def lenet_300_100_bits() -> Recipe:
+    """LeNet-300-100 on MNIST, trained by the bytes of its file."""
+    return _recipe(
+        "lenet-300-100-bits/mnist",
+        "LeNet-300-100 on MNIST with a bits pass: the loss is the size of the file",
+        LeNet300100,
+        _MLP_BITS,
+        "accuracy>=0.981",
     )

@@ -79,6 +79,26 @@ def test_every_value_step_and_prior_learns_and_the_network_does_not():
     assert not any(name.startswith("network.") for name in roles)
 
 
+def test_a_matched_prior_learns_from_what_is_coded_and_values_from_noisy_symbols():
+    def gradients(rate_of: str) -> tuple[CodedNetwork, float]:
+        torch.manual_seed(3)
+        coded = CodedNetwork(network(), settings=CodingSettings(rate_of=rate_of)).train()
+        torch.manual_seed(4)
+        rate = coded.rate_bits()
+        rate.backward()
+        return coded, float(rate.detach())
+
+    matched, bits = gradients("matched")
+    noisy, noisy_bits = gradients("noisy")
+    rounded_, _ = gradients("rounded")
+    assert bits == pytest.approx(noisy_bits, rel=1e-6)
+    for one, other, third in zip(matched.coded, noisy.coded, rounded_.coded, strict=True):
+        assert torch.allclose(one.value.grad, other.value.grad)
+        assert torch.allclose(one.log_step.grad, other.log_step.grad)
+        assert torch.allclose(one.prior.log_scales.grad, third.prior.log_scales.grad)
+        assert not torch.allclose(one.prior.log_scales.grad, other.prior.log_scales.grad)
+
+
 def test_training_by_the_rate_makes_the_file_small():
     """Values nobody needs go to zero, and the predicted rate is near what the coder takes."""
     torch.manual_seed(1)

@@ -155,8 +155,15 @@ def test_it_holds_any_metric(floor: str, tmp_path: Path, no_report: None) -> Non
         CodingSettings(prior="spike", axes=(0, 1)),
         CodingSettings(learned_steps=False),
         CodingSettings(rate_of="rounded"),
+        CodingSettings(rate_of="matched"),
     ],
-    ids=["laplace", "spike with rows and columns", "fixed steps", "rate of rounded symbols"],
+    ids=[
+        "laplace",
+        "spike with rows and columns",
+        "fixed steps",
+        "rate of rounded symbols",
+        "matched prior",
+    ],
 )
 def test_every_way_of_coding_trains(
     coding: CodingSettings, tmp_path: Path, no_report: None

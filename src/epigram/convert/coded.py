@@ -88,10 +88,14 @@ class CodedParameter(nn.Module):
 
     def noisy_symbols(self) -> Tensor:
         """What the rate is taken of: rounded in eval(), with uniform noise in train()."""
-        scaled = self.value / self._step()
+        scaled = self.scaled()
         if not self.training or self.rate_of == "rounded":
             return rounded(scaled) if self.training else torch.round(scaled)
         return scaled + (torch.rand_like(scaled) - 0.5)
+
+    def scaled(self) -> Tensor:
+        """The values in steps."""
+        return self.value / self._step()
 
     @torch.no_grad()
     def symbols(self) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -190,7 +194,12 @@ class CodedNetwork(nn.Module):
     def rate_bits(self) -> Float[Tensor, ""]:
         """Code length of all symbols but those of constants under the learned priors, bits."""
         parts = [part for part in self.parameters_by_name().values() if not part.fixed]
-        bits = joint_bits([part.noisy_symbols() for part in parts], [part.prior for part in parts])
+        priors = [part.prior for part in parts]
+        matched = self.training and all(part.rate_of == "matched" for part in parts)
+        bits = joint_bits([part.noisy_symbols() for part in parts], priors, learn=not matched)
+        if matched:
+            coded = joint_bits([torch.round(part.scaled().detach()) for part in parts], priors)
+            bits = bits + (coded - coded.detach())
         if all(part.live is None for part in parts):
             return bits.sum()
         live = [

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 from epigram.errors import ConfigError
 from epigram.priors.symbols import PriorFamily
 
-RateOf: TypeAlias = Literal["noisy", "rounded"]
+RateOf: TypeAlias = Literal["noisy", "rounded", "matched"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class CodingSettings:
         axes: axes of weights whose indices have a factor of their own in the prior (0 = outputs, 1 =
             inputs). The adaptive code has no such factors to send; nothing is written for them.
         rate_of: the rate in training is that of ``"noisy"`` symbols, or of ``"rounded"`` ones with a
-            straight-through gradient.
+            straight-through gradient. ``"matched"``: values and steps learn from noisy symbols, the
+            prior from the rounded ones, which are what is coded; noise would widen it.
 
     Raises:
         ConfigError: a value is out of range.

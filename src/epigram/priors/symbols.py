@@ -86,7 +86,10 @@ class SymbolPrior(nn.Module):
 
 
 def joint_bits(
-    symbols: Sequence[Float[Tensor, "..."]], priors: Sequence[SymbolPrior]
+    symbols: Sequence[Float[Tensor, "..."]],
+    priors: Sequence[SymbolPrior],
+    *,
+    learn: bool = True,
 ) -> Float[Tensor, " symbols"]:
     """Code length of every symbol of several tensors, each under its own prior, in one pass.
 
@@ -96,6 +99,7 @@ def joint_bits(
     Args:
         symbols: of the tensors.
         priors: as many, all of one family.
+        learn: do the priors get a gradient?
     """
     flat = torch.cat([tensor.reshape(-1) for tensor in symbols])
     columns: list[list[Tensor]] = [[] for _ in range(2 * len(priors[0].log_scales))]
@@ -103,7 +107,8 @@ def joint_bits(
     for tensor, prior in zip(symbols, priors, strict=True):
         weights, scales = prior.components()
         for column, part in zip(columns, (*weights, *scales), strict=True):
-            column.append(part.reshape(1) if owned else part.expand(tensor.shape).reshape(-1))
+            said = part if learn else part.detach()
+            column.append(said.reshape(1) if owned else said.expand(tensor.shape).reshape(-1))
     joined = [torch.cat(column) for column in columns]
     owner = None
     if owned:

@@ -99,6 +99,22 @@ def test_a_matched_prior_learns_from_what_is_coded_and_values_from_noisy_symbols
         assert not torch.allclose(one.prior.log_scales.grad, other.prior.log_scales.grad)
 
 
+def test_the_file_is_that_of_the_averages_and_training_goes_on_with_the_values():
+    coded = CodedNetwork(network(), settings=CodingSettings(average=0.5))
+    part = coded.parameters_by_name()["4.weight"]
+    start = part.value.detach().clone()
+    for moved in (1.0, 3.0):
+        with torch.no_grad():
+            part.value.copy_(start + moved)
+        coded.average_()
+    averaged = start + 1.0 + (1.0 - 1.0 / 11.0) * 2.0  # the first steps weigh more
+    coded.eval()
+    assert torch.allclose(part.averaged_value, averaged)
+    assert np.array_equal(part.symbols(), torch.round(averaged / part.step).int().numpy())
+    coded.train()
+    assert np.array_equal(part.symbols(), torch.round((start + 3.0) / part.step).int().numpy())
+
+
 def test_training_by_the_rate_makes_the_file_small():
     """Values nobody needs go to zero, and the predicted rate is near what the coder takes."""
     torch.manual_seed(1)

@@ -43,6 +43,9 @@ class CodedParameter(nn.Module):
     """
 
     live: Tensor | None
+    averaged_value: Tensor
+    averaged_log_step: Tensor
+    steps_averaged: Tensor
 
     def __init__(
         self,
@@ -71,14 +74,17 @@ class CodedParameter(nn.Module):
         self.rate_of = settings.rate_of
         shaped = None if live is None else live.to(start.dtype).view(-1, *[1] * (start.dim() - 2))
         self.register_buffer("live", shaped)
+        self.average = 0.0 if fixed else settings.average
+        self.register_buffer("averaged_value", start.clone())
+        self.register_buffer("averaged_log_step", self.log_step.detach().clone())
+        self.register_buffer("steps_averaged", torch.zeros((), dtype=torch.int64))
         self.fixed = fixed
         if fixed:
             self.requires_grad_(False)
 
     def forward(self) -> Tensor:
-        """Step times symbol, with a gradient for value and step."""
-        step = self._step()
-        written = step * rounded(self.value / step)
+        """Step times symbol, with a gradient for value and step; in eval() those of the averages."""
+        written = self._step() * rounded(self.scaled())
         return written if self.live is None else written * self.live
 
     def bits(self) -> Float[Tensor, ""]:
@@ -95,12 +101,27 @@ class CodedParameter(nn.Module):
 
     def scaled(self) -> Tensor:
         """The values in steps."""
-        return self.value / self._step()
+        return (self.value if self._is_live else self.averaged_value) / self._step()
+
+    @torch.no_grad()
+    def average_(self) -> None:
+        """Take the present value and step into the averages; the first steps weigh more."""
+        if self.average:
+            done = int(self.steps_averaged)
+            keep = min(self.average, done / (10.0 + done))
+            self.steps_averaged += 1
+            self.averaged_value.lerp_(self.value, 1.0 - keep)
+            self.averaged_log_step.lerp_(self.log_step, 1.0 - keep)
+
+    @property
+    def _is_live(self) -> bool:
+        """Do the values count as they are, rather than their averages?"""
+        return self.training or not self.average or not self.steps_averaged
 
     @torch.no_grad()
     def symbols(self) -> np.ndarray[Any, np.dtype[np.int32]]:
         """The integers, zero where nothing is live."""
-        symbols = torch.round(self.value / self._step())
+        symbols = torch.round(self.scaled())
         if self.live is not None:
             symbols = symbols * self.live
         return symbols.cpu().numpy().astype(np.int32)
@@ -111,7 +132,7 @@ class CodedParameter(nn.Module):
         return float(self._step().detach())
 
     def _step(self) -> Tensor:
-        return writable(self.log_step.exp())
+        return writable((self.log_step if self._is_live else self.averaged_log_step).exp())
 
 
 class CodedNetwork(nn.Module):
@@ -119,7 +140,8 @@ class CodedNetwork(nn.Module):
 
     It is its own posterior: ``kl_nats`` is the code length of its symbols, so whatever trains a twin by
     the ELBO trains this by the size of the file. ``train()`` and ``eval()`` both compute with rounded
-    symbols; only the rate is noisy in ``train()``.
+    symbols; only the rate is noisy in ``train()``. ``eval()`` takes the averages of values and steps over the
+    last training steps, if ``average_()`` was called after each of them.
 
     Args:
         network: any plain module; it is copied.
@@ -224,6 +246,11 @@ class CodedNetwork(nn.Module):
         """Put the priors' scales back within their bounds."""
         for coded in self.parameters_by_name().values():
             coded.prior.clamp_()
+
+    def average_(self) -> None:
+        """Take the present values and steps into the averages; called after each step."""
+        for coded in self.parameters_by_name().values():
+            coded.average_()
 
     def named_roles(self) -> dict[str, str]:
         """Parameter name -> ``mean`` (values) or ``scale`` (steps and priors): what sets its step size."""

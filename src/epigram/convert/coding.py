@@ -26,6 +26,10 @@ class CodingSettings:
             straight-through gradient. ``"matched"``: values and steps learn from noisy symbols, the
             prior from the rounded ones, which are what is coded; noise would widen it.
 
+        average: how much of the average of values and steps one step leaves, 0 to less than 1. The
+            file is that of the averages, and so is what is evaluated; 0 = the last ones. Rounding and a large step
+            size make the last ones worse than they will be, and a floor is steered by what they are.
+
     Raises:
         ConfigError: a value is out of range.
     """
@@ -35,6 +39,7 @@ class CodingSettings:
     prior: PriorFamily = "mixture"
     axes: tuple[int, ...] = ()
     rate_of: RateOf = "noisy"
+    average: float = 0.998
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes", tuple(self.axes))
@@ -48,5 +53,9 @@ class CodingSettings:
                     f"CodingSettings.{name}: got {getattr(self, name)!r}, expected one of "
                     f"{', '.join(allowed)}"
                 )
+        if not 0.0 <= self.average < 1.0:
+            raise ConfigError(
+                f"CodingSettings.average: got {self.average}, expected 0 to less than 1"
+            )
         if any(axis not in (0, 1) for axis in self.axes):
             raise ConfigError(f"CodingSettings.axes: got {self.axes}, expected 0, 1, or both")

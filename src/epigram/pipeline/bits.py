@@ -93,6 +93,10 @@ class BitsLearner(BayesianLearner):
             write_frame(self.job.folder, STAGE, end.epoch, self.coded.plain(), self.shapes)
         return told
 
+    def after_step(self, *, clamp: bool) -> None:
+        super().after_step(clamp=clamp)
+        self.coded.average_()
+
     def _has_dense_shapes(self) -> bool:
         shapes = {n: tuple(p.shape) for n, p in self.coded.network.named_parameters()}
         return all(shapes.get(name) == shape for name, shape in self.shapes.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from epigram.convert.coding import CodingSettings
+from epigram.convert.coding import FLIP_MEMORY, CodingSettings
 from epigram.convert.cutting import Cut
 from epigram.errors import ConfigError
 from epigram.maths.rate import rounded, writable
 from epigram.priors.symbols import SymbolPrior, joint_bits
 from epigram.records import BoolArray
+from epigram.structure import resize_to_shapes_
 
 ZEROS_SPREAD = 0.2
 """What a tensor of zeros (a fresh bias) is expected to spread to."""
@@ -46,6 +47,10 @@ class CodedParameter(nn.Module):
     averaged_value: Tensor
     averaged_log_step: Tensor
     steps_averaged: Tensor
+    flip_rate: Tensor
+    mean_symbol: Tensor
+    last_symbol: Tensor
+    frozen: Tensor
 
     def __init__(
         self,
@@ -78,6 +83,13 @@ class CodedParameter(nn.Module):
         self.register_buffer("averaged_value", start.clone())
         self.register_buffer("averaged_log_step", self.log_step.detach().clone())
         self.register_buffer("steps_averaged", torch.zeros((), dtype=torch.int64))
+        self.freezes = not fixed and settings.freeze_from < 1.0
+        if self.freezes:
+            with torch.no_grad():
+                symbols = torch.round(start / step)
+            for name in ("flip_rate", "mean_symbol", "last_symbol", "frozen"):
+                filled = symbols.clone() if name.endswith("symbol") else torch.zeros_like(symbols)
+                self.register_buffer(name, filled)
         self.fixed = fixed
         if fixed:
             self.requires_grad_(False)
@@ -100,8 +112,30 @@ class CodedParameter(nn.Module):
         return scaled + (torch.rand_like(scaled) - 0.5)
 
     def scaled(self) -> Tensor:
-        """The values in steps."""
-        return (self.value if self._is_live else self.averaged_value) / self._step()
+        """The values in steps; of frozen symbols the symbols."""
+        scaled = (self.value if self._is_live else self.averaged_value) / self._step()
+        if not self.freezes:
+            return scaled
+        return torch.where(self.frozen > 0, self.mean_symbol, scaled)
+
+    @torch.no_grad()
+    def watch_(self, most: float) -> None:
+        """Count changes of symbols; freeze those that change more often than ``most`` times a step."""
+        if not self.freezes:
+            return
+        free = self.frozen == 0
+        now = torch.round(self.value / self._step())
+        self.flip_rate.lerp_((now != self.last_symbol).to(now.dtype), FLIP_MEMORY)
+        self.mean_symbol.copy_(
+            torch.where(free, torch.lerp(self.mean_symbol, now, FLIP_MEMORY), self.mean_symbol)
+        )
+        self.last_symbol.copy_(now)
+        if most < math.inf:
+            new = free & (self.flip_rate > most)
+            self.mean_symbol.copy_(
+                torch.where(new, torch.round(self.mean_symbol), self.mean_symbol)
+            )
+            self.frozen.copy_(self.frozen + new.to(now.dtype))
 
     @torch.no_grad()
     def average_(self) -> None:
@@ -125,6 +159,27 @@ class CodedParameter(nn.Module):
         if self.live is not None:
             symbols = symbols * self.live
         return symbols.cpu().numpy().astype(np.int32)
+
+    def reshape_(self, shape: Sequence[int], *, live: bool, fixed: bool) -> None:
+        """Another shape, zeros for values; a prior's factors follow."""
+        zeros = self.value.data.new_zeros(tuple(shape))
+        self.value.data, self.averaged_value = zeros, zeros.clone()
+        if self.freezes:
+            for name in ("flip_rate", "mean_symbol", "last_symbol", "frozen"):
+                setattr(self, name, zeros.clone())
+        mask = zeros.new_ones(shape[1], *[1] * (len(shape) - 2)) if live else None
+        self.live = mask
+        for axis, factor in zip(self.prior.axes, self.prior.factors, strict=True):
+            sizes = [size if i == axis else 1 for i, size in enumerate(shape)]
+            factor.data = zeros.new_zeros(sizes)
+        if fixed and not self.fixed:
+            self.fixed, self.average = True, 0.0
+            for name in (
+                ("flip_rate", "mean_symbol", "last_symbol", "frozen") if self.freezes else ()
+            ):
+                delattr(self, name)
+            self.freezes = False
+            self.requires_grad_(False)
 
     @property
     def step(self) -> float:
@@ -242,6 +297,31 @@ class CodedNetwork(nn.Module):
                 network.get_parameter(name).copy_(coded())
         return network.requires_grad_(True)
 
+    def layout(self) -> dict[str, Any]:
+        """What has to be known before tensors are loaded: shapes, and what is special about them."""
+        parts = self.parameters_by_name()
+        return {
+            "shapes": {n: list(t.shape) for n, t in self.network.state_dict().items()},
+            "live": [name for name, part in parts.items() if part.live is not None],
+            "fixed": [name for name, part in parts.items() if part.fixed],
+            "settled": list(self.settled),
+        }
+
+    def lay_out_(self, layout: Mapping[str, Any]) -> None:
+        """Take on another network's layout, its values being zero; nothing happens if it is this one's.
+
+        Raises:
+            ConfigError: the network cannot have these shapes.
+        """
+        if layout == self.layout():
+            return
+        shapes = {name: tuple(shape) for name, shape in layout["shapes"].items()}
+        resize_to_shapes_(self.network, shapes)
+        for name, part in self.parameters_by_name().items():
+            part.reshape_(shapes[name], live=name in layout["live"], fixed=name in layout["fixed"])
+        self.settled = tuple(layout["settled"])
+        self.train(self.training)
+
     def clamp_(self) -> None:
         """Put the priors' scales back within their bounds."""
         for coded in self.parameters_by_name().values():
@@ -251,6 +331,17 @@ class CodedNetwork(nn.Module):
         """Take the present values and steps into the averages; called after each step."""
         for coded in self.parameters_by_name().values():
             coded.average_()
+
+    def watch_(self, most: float) -> None:
+        """Freeze symbols that change more often than ``most`` times a step; called after each step."""
+        for coded in self.parameters_by_name().values():
+            coded.watch_(most)
+
+    def frozen_share(self) -> float:
+        """Which part of the symbols is frozen."""
+        parts = [part for part in self.parameters_by_name().values() if part.freezes]
+        total = sum(part.value.numel() for part in parts)
+        return sum(float(part.frozen.sum()) for part in parts) / max(1, total)
 
     def named_roles(self) -> dict[str, str]:
         """Parameter name -> ``mean`` (values) or ``scale`` (steps and priors): what sets its step size."""

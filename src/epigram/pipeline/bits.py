@@ -15,8 +15,8 @@ from epigram.pipeline.contents import Shaped, contents_of
 from epigram.pipeline.files import Rung, decoded, judged_rungs, margin_of, value_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import Job
-from epigram.pipeline.stages import distilled
-from epigram.pipeline.steering import Controller
+from epigram.pipeline.stages import distilled, steer
+from epigram.records import BoolArray, Floor
 from epigram.train import BayesianLearner, EpochEnd
 
 STAGE = "bits"
@@ -50,10 +50,10 @@ class BitsLearner(BayesianLearner):
             distillation=distilled(job, teacher),
             on_epoch=self._look,
         )
-        assert job.floor is not None
         self.coded, self.job, self.shaped, self.source = coded, job, shaped, twin
-        self.front = Front(job.floor)
-        self.controller = Controller(job.settings.steer, job.constraint(job.splits.control))
+        self.front = Front(job.floor or Floor("accuracy", 0.0))
+        self.controller = job.controller("bits")
+        self.freezing_rate = job.settings.coding.freezing_rate(0.0)
         self.shapes = pictured(job.build())
 
     def _look(self, end: EpochEnd) -> Mapping[str, Any]:
@@ -71,21 +71,15 @@ class BitsLearner(BayesianLearner):
             "actual_bytes": len(data),
             "rate_bytes": round(rate_bits / 8.0, 1),
             "steps": {n: p.step for n, p in self.coded.parameters_by_name().items()},
-            "multiplier": self.kl_multiplier,
         }
         metric = self.job.metric_in(end.control)
         if metric is not None:
             self.front.offer(
                 Candidate(end.epoch, data=data, predicted_bytes=predicted, control=metric)
             )
-            told["constraint"] = self.controller.constraint.push(metric, predicted)
-            if self.job.steers("bits"):
-                self.kl_multiplier = self.controller.next(
-                    self.kl_multiplier,
-                    metric=metric,
-                    size_bytes=predicted,
-                    done=end.epoch / end.epochs,
-                )
+        told |= {"frozen_share": round(self.coded.frozen_share(), 4)}
+        told |= steer(self, end, predicted)
+        self.freezing_rate = self.job.settings.coding.freezing_rate(end.epoch / end.epochs)
         if self.source is not None:
             plain = self.coded.plain()
             write_frame(self.job.folder, STAGE, end.epoch, self.source, self.shapes, values=plain)
@@ -96,19 +90,29 @@ class BitsLearner(BayesianLearner):
     def after_step(self, *, clamp: bool) -> None:
         super().after_step(clamp=clamp)
         self.coded.average_()
+        self.coded.watch_(self.freezing_rate)
 
     def _has_dense_shapes(self) -> bool:
         shapes = {n: tuple(p.shape) for n, p in self.coded.network.named_parameters()}
         return all(shapes.get(name) == shape for name, shape in self.shapes.items())
 
     def state(self) -> dict[str, Any]:
-        remembered = self.controller.remembered
-        return {**super().state(), "front": self.front.state(), "remembered": remembered}
+        remembered = None if self.controller is None else self.controller.remembered
+        return {
+            **super().state(),
+            "layout": self.coded.layout(),
+            "front": self.front.state(),
+            "remembered": remembered,
+            "freezing_rate": self.freezing_rate,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
+        self.coded.lay_out_(state["layout"])
         self.front.load(state["front"])
-        self.controller.remembered = state["remembered"]
+        self.freezing_rate = float(state["freezing_rate"])
+        if self.controller is not None:
+            self.controller.remembered = state["remembered"]
 
 
 def bits_stage(job: Job, small: nn.Module, teacher: nn.Module, twin: Twin | None = None) -> Front:
@@ -130,17 +134,29 @@ def bits_stage(job: Job, small: nn.Module, teacher: nn.Module, twin: Twin | None
         fixed=folded.fixed,
         settled=folded.settled,
     )
-    shaped = Shaped.of(
-        coded.plain().eval(),
-        dense_shapes=artifact.dense_shapes(job.build()),
-        dense_kept={} if twin is None else twin.kept_masks(),
-        example=job.example,
-        profile=settings.profile,
-        recipe=job.recipe.name,
-    )
+    shaped = shaped_as(job, coded, {} if twin is None else twin.kept_masks())
     learner = BitsLearner(coded, job, shaped, teacher, twin)
     job.fit(learner, settings.bits, STAGE)
     return learner.front
+
+
+def replayed_bits(job: Job, plain: nn.Module) -> BitsLearner:
+    """A learner to load a failed step into: its layout comes with the step."""
+    coded = CodedNetwork(job.build(), settings=job.settings.coding)
+    shaped = shaped_as(job, coded, {})
+    return BitsLearner(coded, job, shaped, plain)
+
+
+def shaped_as(job: Job, coded: CodedNetwork, dense_kept: Mapping[str, BoolArray]) -> Shaped:
+    """What a file of the run says beside the symbols."""
+    return Shaped.of(
+        coded.plain().eval(),
+        dense_shapes=artifact.dense_shapes(job.build()),
+        dense_kept=dense_kept,
+        example=job.example,
+        profile=job.settings.profile,
+        recipe=job.recipe.name,
+    )
 
 
 def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:

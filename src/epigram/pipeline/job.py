@@ -23,7 +23,7 @@ from epigram.pipeline.identity import describe_recipe
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.source import code
-from epigram.pipeline.steering import Constraint, HeldBudget, HeldFloor
+from epigram.pipeline.steering import Constraint, Controller, HeldBudget, HeldFloor
 from epigram.records import Floor
 from epigram.train import FitResult, Learner, Progress, TrainSettings, fit
 
@@ -125,10 +125,19 @@ class Job:
 
     def metric_in(self, figures: Mapping[str, float]) -> float | None:
         """The floor's metric among an epoch's figures; None where it was not measured."""
-        assert self.floor is not None
+        if self.floor is None:
+            return None
         if self.floor.metric == "error" and "error" not in figures and "accuracy" in figures:
             return 1.0 - figures["accuracy"]
         return figures.get(self.floor.metric)
+
+    def controller(
+        self, stage: Literal["structure", "bits"], *, slack: float = 0.0
+    ) -> Controller | None:
+        """What moves the multiplier of a stage, steered by the control split; None = nothing does."""
+        if self.floor is None or not self.steers(stage):
+            return None
+        return Controller(self.settings.steer, self.constraint(self.splits.control, slack=slack))
 
     def steers(self, stage: Literal["structure", "bits"]) -> bool:
         """Is the multiplier of this stage moved?

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -101,47 +101,54 @@ class StructureLearner(BayesianLearner):
     def __init__(self, twin: Twin, shrinker: Shrinker, job: Job) -> None:
         shapes = pictured(job.build())
 
-        slack = job.settings.prune.tolerance
-        self.controller = Controller(
-            job.settings.steer, job.constraint(job.splits.control, slack=slack)
-        )
+        self.controller = job.controller("structure", slack=job.settings.prune.tolerance)
 
         def on_epoch(end: EpochEnd) -> Mapping[str, Any]:
             for cut in shrinker.step(twin):
                 slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
             write_frame(job.folder, "structure", end.epoch, twin, shapes)
             size_bytes = trial_bytes(twin)
-            return {"predicted_bytes": size_bytes, **self._steer(end, size_bytes)}
+            return {"predicted_bytes": size_bytes, **steer(self, end, size_bytes)}
 
         super().__init__(twin, len(job.splits.fit), loss_fn=job.recipe.loss_fn, on_epoch=on_epoch)
         self.shrinker = shrinker
         self.job = job
 
-    def _steer(self, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
-        job = self.job
-        metric = job.metric_in(end.control)
-        if metric is None or not job.steers("structure"):
-            return {}
-        told = {
-            "multiplier": self.kl_multiplier,
-            "constraint": self.controller.constraint.push(metric, size_bytes),
-        }
-        self.kl_multiplier = self.controller.next(
-            self.kl_multiplier, metric=metric, size_bytes=size_bytes, done=end.epoch / end.epochs
-        )
-        return told
-
     def state(self) -> dict[str, Any]:
         counts = {name: torch.from_numpy(c) for name, c in self.shrinker.counts.items()}
         seen = {name: torch.from_numpy(v) for name, v in self.shrinker.seen.items()}
-        remembered = self.controller.remembered
+        remembered = None if self.controller is None else self.controller.remembered
         return {**super().state(), "counts": counts, "seen": seen, "remembered": remembered}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
-        self.controller.remembered = state["remembered"]
+        if self.controller is not None:
+            self.controller.remembered = state["remembered"]
         self.shrinker.counts = {name: c.numpy() for name, c in state["counts"].items()}
         self.shrinker.seen = {name: v.numpy() for name, v in state["seen"].items()}
+
+
+class Steered(Protocol):
+    """A learner whose multiplier a controller may move."""
+
+    job: Job
+    controller: Controller | None
+    kl_multiplier: float
+
+
+def steer(learner: Steered, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
+    """Move a learner's multiplier at the end of an epoch; returns what is logged."""
+    metric = learner.job.metric_in(end.control)
+    if metric is None or learner.controller is None:
+        return {}
+    told = {
+        "multiplier": learner.kl_multiplier,
+        "constraint": learner.controller.constraint.push(metric, size_bytes),
+    }
+    learner.kl_multiplier = learner.controller.next(
+        learner.kl_multiplier, metric=metric, size_bytes=size_bytes, done=end.epoch / end.epochs
+    )
+    return told
 
 
 def structure_stage(job: Job, plain: nn.Module) -> tuple[Twin, Removabilities]:

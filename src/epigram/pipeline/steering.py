@@ -20,7 +20,8 @@ class SteerSettings:
             fine-tuning wins back.
         bits: steer the bits pass.
         rate: the largest move an epoch makes, on the natural-log scale.
-        begin: share of the epochs before the first move: the complexity comes in first.
+        begin: share of the epochs before the first move. While the step size is large the metric is worse
+            than it will be, and to steer by it would hold the floor too high.
         settle: share of the epochs, at the end, over which the moves become smaller, down to none.
         ahead: how far above the floor is aimed, in standard deviations of the control metric's noise.
             A split that steers is biased upwards: what just meets the floor there, misses it elsewhere.
@@ -34,9 +35,9 @@ class SteerSettings:
 
     structure: bool = True
     bits: bool = True
-    rate: float = 0.2
-    begin: float = 0.3
-    settle: float = 0.3
+    rate: float = 0.12
+    begin: float = 0.5
+    settle: float = 0.1
     ahead: float = 0.5
     smooth: float = 0.6
     least: float = 1e-2

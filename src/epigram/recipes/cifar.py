@@ -14,7 +14,7 @@ from functools import partial
 from torch import nn
 
 from epigram.data import Augment, Preprocess, cifar
-from epigram.pipeline import CompressSettings, Recipe
+from epigram.pipeline import CompressSettings, Recipe, SteerSettings
 from epigram.recipes.convolutional import VGG16, AllConv, MLPMeans
 from epigram.recipes.pretrained import Pretrained
 from epigram.recipes.residual import CifarResNet, CifarResNet50, channels_first
@@ -48,6 +48,7 @@ _MLP = replace(
     plain=TrainSettings(epochs=20),
     structure=replace(_STRUCTURE, kl_weight=0.3),
     finetune=TrainSettings(epochs=20),
+    steer=SteerSettings(structure=False),  # it has a KL weight of its own
 )
 
 _SGD = TrainSettings(

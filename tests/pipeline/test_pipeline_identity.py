@@ -57,7 +57,7 @@ def changed(made: CompressSettings, key: str) -> CompressSettings:
     elif isinstance(value, str):
         other = f"{value}:1"
     elif isinstance(value, tuple):
-        other = tuple(0.9 * item for item in value)
+        other = tuple(0.9 * item for item in value) or (0,)
     elif value is None:
         other = 1.0
     else:

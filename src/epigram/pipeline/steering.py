@@ -88,9 +88,12 @@ class HeldFloor:
 
     @property
     def width(self) -> float:
-        """The metric's noise: binomial for a share between 0 and 1, 1 % of the value otherwise."""
+        """The metric's noise: binomial for values between 0 and 1, 1 % of the value otherwise.
+
+        An NLL of 0.05 has about the noise of a share of 0.05: both come from the few examples that are hard.
+        """
         value = self.floor.value
-        if 0.0 < value < 1.0 and self.floor.larger_is_better:
+        if 0.0 < value < 1.0:
             return math.sqrt(value * (1.0 - value) / self.examples)
         return max(1e-2 * abs(value), 1e-6)
 

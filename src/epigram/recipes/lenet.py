@@ -65,8 +65,9 @@ _MLP_BITS = replace(
     bits=TrainSettings(
         epochs=60,
         batch_size=256,
-        learning_rate=2.5e-3,
-        scale_lr_factor=2.5,
+        learning_rate=3e-3,
+        scale_lr_factor=2.0,
+        final_factor=0.02,
         kl_weight=2.0,
         kl_warmup_epochs=12.0,
     ),

@@ -58,10 +58,16 @@ def test_a_nan_is_a_missed_floor_and_is_not_remembered():
     assert controller.remembered is None
 
 
-def test_it_waits_for_the_warm_up():
-    controller = Controller(SteerSettings(begin=0.5), HeldFloor(Floor("accuracy", 0.9), 100))
-    assert controller.next(1.0, metric=0.1, size_bytes=1.0, done=0.4) == 1.0
-    assert controller.next(1.0, metric=0.1, size_bytes=1.0, done=0.6) < 1.0
+def test_before_it_begins_it_only_brakes():
+    def moved(metric: float, done: float) -> float:
+        held = HeldFloor(Floor("accuracy", 0.9), 100)  # its noise is 0.03
+        return Controller(SteerSettings(begin=0.5), held).next(
+            1.0, metric=metric, size_bytes=1.0, done=done
+        )
+
+    assert moved(0.99, 0.4) == 1.0 == moved(0.85, 0.4)
+    assert moved(0.70, 0.4) < 1.0
+    assert moved(0.99, 0.6) > 1.0 > moved(0.85, 0.6)
 
 
 @pytest.mark.parametrize(

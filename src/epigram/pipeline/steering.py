@@ -20,8 +20,10 @@ class SteerSettings:
             fine-tuning wins back.
         bits: steer the bits pass.
         rate: the largest move an epoch makes, on the natural-log scale.
-        begin: share of the epochs before the first move. While the step size is large the metric is worse
-            than it will be, and to steer by it would hold the floor too high.
+        begin: share of the epochs before the multiplier follows the constraint both ways. While the step
+            size is large the metric is worse than it will be, and to steer by it would hold the floor too high.
+        brake: before that it only falls, and only where the constraint is missed by more than so many
+            standard deviations: symbols that have gone to zero hardly come back.
         settle: share of the epochs, at the end, over which the moves become smaller, down to none.
         ahead: how far above the floor is aimed, in standard deviations of the control metric's noise.
             A split that steers is biased upwards: what just meets the floor there, misses it elsewhere.
@@ -37,6 +39,7 @@ class SteerSettings:
     bits: bool = True
     rate: float = 0.12
     begin: float = 0.5
+    brake: float = 3.0
     settle: float = 0.1
     ahead: float = 0.5
     smooth: float = 0.6
@@ -47,6 +50,7 @@ class SteerSettings:
         for name, low, high in (
             ("rate", 0.0, 5.0),
             ("begin", 0.0, 1.0),
+            ("brake", 0.0, 100.0),
             ("settle", 0.0, 1.0),
             ("ahead", 0.0, 10.0),
             ("smooth", 0.0, 0.99),
@@ -148,7 +152,7 @@ class Controller:
         if math.isfinite(push):
             self.remembered = push
         if done < settings.begin:
-            return multiplier
+            push = min(0.0, push + settings.brake)
         damped = min(1.0, (1.0 - done) / settings.settle) if settings.settle else 1.0
         return steered(
             multiplier,

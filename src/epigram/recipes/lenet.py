@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from epigram.convert import PosteriorSettings
+from epigram.convert import CodingSettings, PosteriorSettings
 from epigram.data import Augment, Preprocess, mnist
 from epigram.pipeline import CompressSettings, Recipe, SteerSettings
 from epigram.prune import PruneSettings
@@ -65,12 +65,13 @@ _MLP_BITS = replace(
     bits=TrainSettings(
         epochs=60,
         batch_size=256,
-        learning_rate=3e-3,
-        scale_lr_factor=2.0,
+        learning_rate=2e-3,
+        scale_lr_factor=3.0,
         final_factor=0.02,
-        kl_weight=2.0,
-        kl_warmup_epochs=12.0,
+        kl_weight=1.0,
+        kl_warmup_epochs=15.0,
     ),
+    coding=CodingSettings(steps_per_std=4.0),
     teacher_share=0.9,
     teacher_temperature=3.0,
 )
@@ -78,7 +79,14 @@ _MLP_BITS = replace(
 _CONV_BITS = replace(
     _CONV,
     finetune=replace(_CONV.finetune, epochs=5),
-    bits=replace(_MLP_BITS.bits, epochs=80, kl_weight=4.0, kl_warmup_epochs=15.0),
+    bits=replace(
+        _MLP_BITS.bits,
+        epochs=80,
+        learning_rate=3e-3,
+        scale_lr_factor=2.0,
+        kl_weight=6.0,
+        kl_warmup_epochs=20.0,
+    ),
     teacher_share=0.9,
     teacher_temperature=3.0,
 )

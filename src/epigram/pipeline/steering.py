@@ -23,7 +23,8 @@ class SteerSettings:
         begin: share of the epochs before the multiplier follows the constraint both ways. While the step
             size is large the metric is worse than it will be, and to steer by it would hold the floor too high.
         brake: before that it only falls, and only where the constraint is missed by more than so many
-            standard deviations: symbols that have gone to zero hardly come back.
+            standard deviations: symbols that have gone to zero hardly come back. A budget, which does not
+            suffer from the step size, is followed from half of ``begin`` on.
         settle: share of the epochs, at the end, over which the moves become smaller, down to none.
         ahead: how far above the floor is aimed, in standard deviations of the control metric's noise.
             A split that steers is biased upwards: what just meets the floor there, misses it elsewhere.
@@ -67,7 +68,13 @@ class SteerSettings:
 
 
 class Constraint(Protocol):
-    """What is held: a floor under the metric, or a cap on the bytes."""
+    """What is held: a floor under the metric, or a cap on the bytes.
+
+    ``patient``: is it worse while the step size is large, so that to wait is right?
+    """
+
+    @property
+    def patient(self) -> bool: ...
 
     def push(self, metric: float, size_bytes: float) -> float:
         """How far there is room for more complexity weight, in units of its own noise; NaN = none."""
@@ -83,12 +90,14 @@ class HeldFloor:
         examples: how many the metric is measured on; gives its noise.
         ahead: how many of its standard deviations above the floor are aimed at.
         slack: how far below the floor is as good, in the metric's unit.
+        patient: see ``Constraint``.
     """
 
     floor: Floor
     examples: int
     ahead: float = 0.0
     slack: float = 0.0
+    patient: bool = True
 
     @property
     def width(self) -> float:
@@ -113,14 +122,18 @@ class HeldBudget:
     Args:
         budget_bytes: the cap.
         width: the logarithm of a factor in size that counts as much as the metric's noise does.
+        share: of the budget that is aimed at: a file that is a byte too large is of no use.
+        patient: see ``Constraint``.
     """
 
     budget_bytes: int
     width: float = 0.05
+    share: float = 0.97
+    patient: bool = False
 
     def push(self, metric: float, size_bytes: float) -> float:
         del metric
-        return math.log(size_bytes / self.budget_bytes) / self.width
+        return math.log(size_bytes / (self.share * self.budget_bytes)) / self.width
 
 
 @dataclass
@@ -151,7 +164,8 @@ class Controller:
             push = settings.smooth * self.remembered + (1.0 - settings.smooth) * push
         if math.isfinite(push):
             self.remembered = push
-        if done < settings.begin:
+        begin = settings.begin if self.constraint.patient else settings.begin / 2.0
+        if done < begin:
             push = min(0.0, push + settings.brake)
         damped = min(1.0, (1.0 - done) / settings.settle) if settings.settle else 1.0
         return steered(

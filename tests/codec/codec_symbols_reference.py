@@ -232,7 +232,7 @@ class Symbols:
             cell[1] = min(255, cell[1] + 1)
         return bit
 
-    def in_mixture(self, view: tuple[int, int, int], width: int) -> list[int]:  # noqa: C901
+    def in_mixture(self, view: tuple[int, int, int], width: int) -> list[int]:
         rows, columns, rest = view
         self.bucket += self.signed(self.steps)
         b = self.bucket

@@ -83,20 +83,18 @@ def test_a_decoder_written_from_the_document_reads_the_symbols(kind: str, tries:
 
 def test_all_models_are_taken_somewhere() -> None:
     """The reference test above would prove nothing of a model that is never chosen."""
-    states = SymbolStates(tries=True)
-    writer = Writer(dry=True)
-    for kind in KINDS:
-        values = _draw(kind)
-        states.code(writer, "symbols:w", values.ravel(), values.shape)
-    scaled = states.scaled
-    for flag in (
-        states.some,
-        states.mixed,
-        scaled.trellis,
-        scaled.lanes,
-        scaled.rows,
-        scaled.centred,
-    ):
+
+    def taken(*, tries: bool) -> SymbolStates:
+        states = SymbolStates(tries=tries)
+        for kind in KINDS:
+            values = _draw(kind)
+            states.code(Writer(dry=True), "symbols:w", values.ravel(), values.shape)
+        return states
+
+    scaled = taken(tries=False)
+    parts = scaled.scaled
+    flags = [scaled.some, parts.trellis, parts.lanes, parts.rows, parts.columns, parts.centred]
+    for flag in (*flags, taken(tries=True).mixed):
         assert flag.ones and flag.zeros
 
 

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "compress": "find the smallest file that still meets a floor",
         "evaluate": "decode a file and test the network in it",
         "inspect": "what is in a file, byte by byte; needs no torch",
+        "pack": "code a checkpoint without training",
         "unpack": "decode a file into safetensors",
         "compare": "the settings in which runs differ, and their curves on one plot",
         "report": "write a run's HTML page, pictures and movies again",

@@ -123,7 +123,7 @@ def measure(
     other: Other,
     values: Mapping[str, np.ndarray],
     qp: int,
-    dq: bool,  # noqa: FBT001
+    dq: bool,
     rounds: int,
     folder: Path,
 ) -> dict[str, Any]:

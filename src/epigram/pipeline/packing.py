@@ -269,10 +269,12 @@ def pack_with_data(
     model, splits = recipe.build().eval(), recipe.load_data()
     _fits(state, model)
     precision = None
-    prepare = recipe.preprocess or (lambda batch: batch)
     if calibration:
-        fill(model, _contents(state, 1e-6, None, 0.0, {}))
-        precision = fisher(model, prepare(splits.fit.inputs[:calibration]))
+        model.load_state_dict({n: torch.from_numpy(np.array(v)) for n, v in state.items()})
+        examples = splits.fit.inputs[:calibration]
+        if recipe.preprocess is not None:
+            examples = recipe.preprocess(examples)
+        precision = fisher(model, examples)
     aim = None if floor is None else Floor.parse(floor)
 
     def value(contents: FileContents, split: TensorSet) -> float:

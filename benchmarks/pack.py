@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import record
 import torch
-from codec import Other
 
+from codec import Other
 from epigram.cli import asked
 from epigram.evaluate import evaluate
 from epigram.pipeline import packing

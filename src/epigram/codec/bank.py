@@ -7,6 +7,7 @@ in those before it, so a tensor that comes late pays almost nothing for its mode
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -74,6 +75,16 @@ class Table:
         self.last = len(first) - 2
         self.frequencies = Frequencies(self._counts)
 
+    def fork(self) -> Table:
+        """One that knows as much and learns apart."""
+        out = copy.copy(self)
+        out.part()
+        return out
+
+    def part(self) -> None:
+        """Count apart from whatever this is a copy of."""
+        self._counts = self._counts.copy()
+
     def learn(self, seen: Integers, count: int) -> None:
         """Count symbols; old ones weigh less once there are many."""
         self.seen += count
@@ -99,6 +110,12 @@ class Bank:
 
     def __init__(self) -> None:
         self._tables: dict[tuple[int, int, int], Table] = {}
+
+    def fork(self) -> Bank:
+        """One that knows as much and learns apart."""
+        out = Bank()
+        out._tables = {key: table.fork() for key, table in self._tables.items()}
+        return out
 
     def table(self, context: int, kind: int, bucket: int) -> Table:
         """The table of numbers of one kind and size in one context."""

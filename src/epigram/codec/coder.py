@@ -40,6 +40,10 @@ class Flag:
     def __init__(self, zeros: int = 0, ones: int = 0) -> None:
         self.zeros, self.ones = zeros, ones
 
+    def fork(self) -> Flag:
+        """One that knows as much and learns apart."""
+        return Flag(self.zeros, self.ones)
+
     def table(self) -> tuple[int, int]:
         """Frequencies of 0 and 1."""
         one = ((2 * self.ones + 1) << PRECISION) // (2 * (self.zeros + self.ones) + 2)
@@ -60,10 +64,6 @@ class Frequencies:
         each[0] += TOTAL - each.sum()
         self.bits = PRECISION - np.log2(each)
         self.model = stream.model.Categorical((each - 1).astype(np.float64), perfect=False)
-
-    def __deepcopy__(self, memo: object) -> Frequencies:
-        """Never changed, so never copied."""
-        return self
 
 
 @lru_cache(maxsize=4096)
@@ -246,6 +246,16 @@ class Writer(Coder):
             self._encoder.encode(value, model)
         return value
 
+    def play(self, tape: Tape) -> None:
+        """Write what a tape holds, accounted to the same sections."""
+        if self._encoder is not None:
+            for model, values in tape.calls:
+                self._encoder.encode(values, model)
+        self.coded += tape.coded
+        for name, bits in tape.bits.items():
+            self.section(name)
+            self._account(bits, 0)
+
     def finish(self) -> bytes:
         """The fewest bytes that, followed by zeros, decode to what was written."""
         assert self._encoder is not None
@@ -260,6 +270,22 @@ class Writer(Coder):
         kept = words * (_WORD_BITS // 8) + _STATE_BITS // 8 - drop
         number: int = -(-start >> 8 * drop)
         return number.to_bytes(kept, "big")
+
+
+class Tape(Writer):
+    """A dry writer whose symbols can be played to another one."""
+
+    def __init__(self) -> None:
+        super().__init__(dry=True)
+        self.calls: list[tuple[Any, Symbols | int | None]] = []
+
+    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
+        self.calls.append((model, values))
+        return super()._run(model, values, count)
+
+    def _run_one(self, model: Any, value: int | None) -> int:
+        self.calls.append((model, value))
+        return super()._run_one(model, value)
 
 
 class Reader(Coder):

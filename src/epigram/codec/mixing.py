@@ -32,6 +32,14 @@ class Mixer:
         self._cells: dict[Key, list[int]] = {}
         self._weights: dict[Key, list[int]] = {}
 
+    def fork(self) -> Mixer:
+        """One that knows as much and learns apart."""
+        out = Mixer()
+        out.tensors = self.tensors
+        out._cells = {key: cell[:] for key, cell in self._cells.items()}
+        out._weights = {key: weights[:] for key, weights in self._weights.items()}
+        return out
+
     def code(
         self, coder: Coder, select: Key, keys: Sequence[Key], guide: int, bit: int | None
     ) -> int:

@@ -38,6 +38,17 @@ class ScaledStates:
         self.centred, self.centres = Flag(), [Flag() for _ in range(8)]
         self._parities: dict[int, Table] = {}
 
+    def fork(self) -> ScaledStates:
+        """One that knows as much and learns apart."""
+        out = ScaledStates()
+        for name, value in vars(self).items():
+            if isinstance(value, Flag | Bank):
+                setattr(out, name, value.fork())
+        out.bucket, out.steps = self.bucket, [flag.fork() for flag in self.steps]
+        out.centres = [flag.fork() for flag in self.centres]
+        out._parities = {bucket: table.fork() for bucket, table in self._parities.items()}
+        return out
+
     def parities(self, bucket: int) -> Table:
         """The table of the parities of indices of one size."""
         found = self._parities.get(bucket)

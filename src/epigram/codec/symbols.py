@@ -6,13 +6,11 @@ scaled tables are always taken.
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 from numpy.typing import NDArray
 
 from epigram.codec.bank import mean_of
-from epigram.codec.coder import Coder, Flag, Writer
+from epigram.codec.coder import Coder, Flag, Tape, Writer
 from epigram.codec.first_symbols import choose
 from epigram.codec.mixing import MOST_SYMBOLS, Mixer, code_mixed
 from epigram.codec.scaled import (
@@ -41,24 +39,29 @@ class SymbolStates:
         self.scaled, self.mixer = ScaledStates(), Mixer()
         self.used = 0
 
+    def fork(self) -> SymbolStates:
+        """One that knows as much and learns apart."""
+        out = SymbolStates(tries=self.tries)
+        out.some, out.mixed, out.used = self.some.fork(), self.mixed.fork(), self.used
+        out.scaled, out.mixer = self.scaled.fork(), self.mixer.fork()
+        return out
+
     def bits(self, values: NDArray[np.int32], shape: Shape) -> float:
         """What a tensor would cost next; nothing is coded or learned."""
         flat = values.ravel()
-        if not flat.any():
-            return 1.0
-        if len(flat) > MOST_SYMBOLS:
-            return self._trial(flat, shape, False)
-        return min(self._trial(flat, shape, mixed) for mixed in (False, True))
+        return self._shortest("", flat, shape)[0].total_bits if flat.any() else 1.0
 
-    def _is_mixed(self, values: NDArray[np.int32], shape: Shape) -> bool:
-        if not self.tries or len(values) > MOST_SYMBOLS or self.used + len(values) > MOST_MIXED:
-            return False
-        return self._trial(values, shape, True) < self._trial(values, shape, False)
-
-    def _trial(self, values: NDArray[np.int32], shape: Shape, mixed: bool) -> float:
-        writer, states = Writer(dry=True), copy.deepcopy(self)
-        states.code_as(writer, "", values, shape, mixed)
-        return writer.total_bits
+    def _shortest(
+        self, label: str, values: NDArray[np.int32], shape: Shape
+    ) -> tuple[Tape, SymbolStates]:
+        """The tensor under the model that is cheapest for it, and the states after it."""
+        small = len(values) <= MOST_SYMBOLS and self.used + len(values) <= MOST_MIXED
+        tried = []
+        for mixed in (False, True) if small else (False,):
+            tape, states = Tape(), self.fork()
+            states.code_as(tape, label, values, shape, mixed)
+            tried.append((tape, states))
+        return min(tried, key=lambda one: one[0].total_bits)
 
     def code(
         self, coder: Coder, label: str, values: NDArray[np.int32] | None, shape: Shape
@@ -69,10 +72,13 @@ class SymbolStates:
         """
         if 0 in shape:
             return np.zeros(0, dtype=np.int32)
-        mixed = None
-        if values is not None and values.any():
-            mixed = self._is_mixed(values, shape)
-        return self.code_as(coder, label, values, shape, mixed)
+        if values is None or not self.tries or not values.any():
+            return self.code_as(coder, label, values, shape, None if values is None else False)
+        assert isinstance(coder, Writer)
+        tape, states = self._shortest(label, values, shape)
+        coder.play(tape)
+        vars(self).update(vars(states))
+        return values
 
     def code_as(
         self,

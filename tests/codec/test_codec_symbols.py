@@ -123,6 +123,7 @@ def test_states_of_a_chain_are_those_of_the_walk(k: list[int]) -> None:
         state = (0, 7, 1, 6, 2, 5, 3, 4)[state] ^ 2 * (index & 1)
     values = np.array(k, dtype=np.int64)
     assert trellis.states(values & 1).tolist() == walked
+    assert trellis.states((values & 1)[:, None]).ravel().tolist() == walked  # by running xor
     integers = trellis.integers(values, np.array(walked) & 1)
     back = trellis.indices(integers)
     assert back is not None and back.tolist() == k

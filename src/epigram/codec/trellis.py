@@ -30,18 +30,32 @@ def _powers() -> tuple[Octets, int]:
 
 
 _POWERS, _PERIOD = _powers()
+_TURNS = (np.arange(1, _PERIOD + 1, dtype=np.uint8) % _PERIOD) * np.uint8(8)
+_BACKWARD = _POWERS[-np.arange(1, _PERIOD + 1) % _PERIOD, 2]
+_FORWARD = _POWERS.ravel()
+_WALKED = 128
+"""Up to this length a loop is quicker than arrays."""
 
 
 def states(parities: NDArray[np.integer]) -> Octets:
     """The state before each index; ``parities`` [steps, ...] runs along the first axis from state 0."""
     steps = len(parities)
-    turn = np.arange(1, steps + 1) % _PERIOD
-    backward = _POWERS[-turn % _PERIOD, 2].reshape((steps,) + (1,) * (parities.ndim - 1))
-    pushed = np.where(parities.astype(bool), backward, np.uint8(0))
+    if parities.ndim == 1 and steps <= _WALKED:
+        return np.array(_walk(parities.tolist()), dtype=np.uint8)
+    column = (steps,) + (1,) * (parities.ndim - 1)
+    pushed = parities.astype(np.uint8) * np.resize(_BACKWARD, column)
     np.bitwise_xor.accumulate(pushed, axis=0, out=pushed)
     out = np.zeros_like(pushed)
-    shape = (steps - 1,) + (1,) * (parities.ndim - 1)
-    out[1:] = _POWERS[turn[:-1].reshape(shape), pushed[:-1]]
+    pushed += np.resize(_TURNS, column)
+    _FORWARD.take(pushed[:-1], out=out[1:], mode="clip")
+    return out
+
+
+def _walk(parities: list[int]) -> list[int]:
+    state, out = 0, []
+    for parity in parities:
+        out.append(state)
+        state = MOVES[state] ^ (2 if parity else 0)
     return out
 
 

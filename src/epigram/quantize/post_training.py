@@ -8,6 +8,7 @@ they are told finely. What is not floating-point stays as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,9 @@ def pack_tensor(
         values: any shape and dtype.
         step: of weights; vectors take a finer one of their own.
         trellis: the file's.
-        precision: weight of each squared error, the same shape, about 1 on average; None = all equal.
+        precision: of each squared error, the same shape, about 1 on average over all tensors; None = all
+            equal. The tensor's mean moves its step (within a factor of 4), the rest weighs errors within it,
+            half-way to equal weights, since a diagonal overstates the differences.
         price: squared steps of error for a bit.
 
     Raises:
@@ -65,11 +68,15 @@ def pack_tensor(
         raise ConfigError(f"pack: {name} holds a value that is not finite")
     if values.ndim < 2 or not wide.any():
         return _vector(name, wide, trellis)
+    weight = np.ones(values.shape)
+    if precision is not None:
+        mean = float(precision.mean())
+        step /= min(max(math.sqrt(mean), 0.25), 4.0)
+        weight = 0.5 + 0.5 * precision / mean
     step = trellis.representable_step(step)
     while np.abs(wide).max() / step > _LARGEST:
         step = trellis.representable_step(2 * step)
     scaled = wide / step
-    weight = np.ones(values.shape) if precision is None else precision
     lengths = CodeLengths.of_mean(_means(scaled / 2))
     lengths = CodeLengths(lengths.zero.ravel(), lengths.first.ravel(), lengths.slope.ravel())
     symbols = trellis_integers(

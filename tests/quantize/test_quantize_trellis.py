@@ -98,7 +98,9 @@ def test_a_precision_moves_the_error_to_where_it_matters_less() -> None:
     assert isinstance(plain, CodedTensor) and isinstance(weighted, CodedTensor)
     gap = [np.square(t.values() - values)[:, :25].mean() for t in (plain, weighted)]
     assert gap[1] < 0.95 * gap[0]
-    coarse = pack_tensor("w", values, step=0.4, trellis=TRELLIS, precision=np.full((40, 50), 0.25))
+    coarse = pack_tensor(
+        "w", values, step=0.4, trellis=TRELLIS, precision=np.full((40, 50), 1 / 16)
+    )
     assert isinstance(coarse, CodedTensor) and coarse.step_size == 0.8  # matters less as a whole
 
 

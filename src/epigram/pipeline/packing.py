@@ -129,11 +129,21 @@ def pack(
         return Packed(contents, data, error, scale * 2.0**octave, met=True)
 
     if size_bytes is not None:
-        return _search(at, lambda p: len(p.data) <= size_bytes, coarser_is_ok=True, first=-2.0)
+        return _search(
+            at,
+            lambda p: len(p.data) <= size_bytes,
+            coarser_is_ok=True,
+            first=-2.0,
+            coarser_by=lambda p: 8 * (len(p.data) - size_bytes) / max(count, 1),
+        )
     if max_error is not None:
         first = math.log2(max_error / _ERROR_PER_STEP)
         return _search(
-            at, lambda p: p.relative_error <= max_error, coarser_is_ok=False, first=first
+            at,
+            lambda p: p.relative_error <= max_error,
+            coarser_is_ok=False,
+            first=first,
+            coarser_by=lambda p: math.log2(max_error / max(p.relative_error, 1e-12)),
         )
     assert good_enough is not None
     return _search(at, lambda p: good_enough(p.contents), coarser_is_ok=False, first=-2.0)
@@ -145,8 +155,13 @@ def _search(
     *,
     coarser_is_ok: bool,
     first: float,
+    coarser_by: Callable[[Packed], float] | None = None,
 ) -> Packed:
-    """Bisection over octaves, from a guess outwards; the last that was ok, or the nearest that was not."""
+    """From a guess outwards, then bisection over octaves; the last that was ok, or the nearest that was not.
+
+    ``coarser_by`` says how many octaves coarser the answer is likely to be (a bit a weight and octave, an error
+    in proportion to the step); it leads there in two or three trials.
+    """
     low, high = _FINEST, _COARSEST  # of octaves; the answer lies between
     best: Packed | None = None
     octave, stride = min(max(first, low), high), 0.25
@@ -159,9 +174,13 @@ def _search(
             high = octave
         else:
             low = octave
-        if high - low <= _RESOLUTION:
+        change = math.nan if coarser_by is None else coarser_by(packed)
+        if high - low <= _RESOLUTION or (good and abs(change) <= _RESOLUTION):
             break
-        if low > _FINEST and high < _COARSEST:
+        aim = octave + change + (0.5 if coarser_is_ok else -0.5) * _RESOLUTION
+        if low < aim < high:
+            octave = aim
+        elif low > _FINEST and high < _COARSEST:
             octave = (low + high) / 2
         else:
             octave = (

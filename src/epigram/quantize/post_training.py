@@ -8,7 +8,6 @@ they are told finely. What is not floating-point stays as it is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from epigram.errors import ConfigError
 from epigram.quantize.trellis import CodeLengths, Floats, trellis_integers
 from epigram.records import CodedTensor, RawTensor
 
-PRICE = 0.3
+PRICE = 0.1
 """Squared steps of error that a bit may save; the slope of the trellis' own error is near this."""
 _LARGEST = 2**30
 
@@ -54,8 +53,8 @@ def pack_tensor(
         step: of weights; vectors take a finer one of their own.
         trellis: the file's.
         precision: of each squared error, the same shape, about 1 on average over all tensors; None = all
-            equal. The tensor's mean moves its step (within a factor of 4), the rest weighs errors within it,
-            half-way to equal weights, since a diagonal overstates the differences.
+            equal. The tensor's mean moves its step, the rest weighs errors within it; both half-way to equal
+            weights, since a diagonal overstates the differences.
         price: squared steps of error for a bit.
 
     Raises:
@@ -68,10 +67,10 @@ def pack_tensor(
         raise ConfigError(f"pack: {name} holds a value that is not finite")
     if values.ndim < 2 or not wide.any():
         return _vector(name, wide, trellis)
-    weight = np.ones(values.shape)
+    weight: Floats = np.ones(values.shape)
     if precision is not None:
         mean = float(precision.mean())
-        step /= min(max(math.sqrt(mean), 0.25), 4.0)
+        step /= min(max(mean**0.25, 0.5), 2.0)
         weight = 0.5 + 0.5 * precision / mean
     step = trellis.representable_step(step)
     while np.abs(wide).max() / step > _LARGEST:

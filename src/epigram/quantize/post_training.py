@@ -19,11 +19,7 @@ from epigram.quantize.trellis import CodeLengths, Floats, trellis_integers
 from epigram.records import CodedTensor, RawTensor
 
 PRICE = 0.1
-"""Squared steps of error that a bit may save.
-
-The slope of the trellis' own error is near 0.3; but what is saved there is taken from the size of the weights
-(it rounds towards zero), and a network feels that more than as much error of no direction.
-"""
+"""Squared steps of error that a bit may save; between 0.03 and 0.3 it hardly matters."""
 _LARGEST = 2**30
 
 

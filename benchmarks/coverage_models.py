@@ -1,7 +1,7 @@
 """The networks of coverage.py: how each is built at random weights, and what it is called with.
 
-Networks of more than 100 million parameters are built with fewer or narrower blocks; the case says so.
-Nothing is downloaded.
+Networks of more than 100 million parameters are built with fewer or narrower blocks, and images are
+smaller than usual where the architecture takes them; the case says so. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ class Case:
         build: the network, random weights.
         inputs: positional arguments of one call, from a seeded generator.
         reduced: what was made smaller; "" where nothing was.
+        training: positional arguments of a call in ``train()``; None = as ``inputs``.
+        heard: modules whose outputs are compared in place of the network's, where that chooses by
+            value: at random weights scores are tied, and rounding decides which boxes come first.
     """
 
     suite: str
@@ -35,6 +38,8 @@ class Case:
     build: Callable[[], nn.Module]
     inputs: Callable[[torch.Generator], Inputs]
     reduced: str = ""
+    training: Callable[[torch.Generator], Inputs] | None = None
+    heard: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -57,7 +62,9 @@ def images(generator: torch.Generator, *, side: int = 224, channels: int = 3) ->
 
 # --- torchvision ------------------------------------------------------------------------------
 
-_SIDES = {"inception_v3": 299}
+_SIDE = 64
+_SIDES = {"inception_v3": 96, "maxvit_t": 224}
+"""At less than 96 nothing is left at the end; MaxViT's windows divide every map."""
 
 
 def classification() -> list[Case]:
@@ -72,19 +79,47 @@ def _classifier(name: str) -> Case:
     from torchvision import models
 
     build = functools.partial(models.get_model, name, weights=None)
+    side, reduced = _SIDES.get(name, _SIDE), ""
     if name in ("inception_v3", "googlenet"):
         build = functools.partial(build, aux_logits=False, init_weights=False)
-    reduced = ""
+    if name.startswith("vgg"):
+        build, reduced = functools.partial(_vgg, name), "a classifier of 1024 units"
+    if name.startswith("vit"):
+        side = 112 if name == "vit_h_14" else 128
+        build = functools.partial(build, image_size=side)
+    if name.startswith("swin"):
+        side = 112  # a whole number of windows, more than one
     if name in _REDUCED:
         build, reduced = _REDUCED[name]
-    side = _SIDES.get(name, 224)
-    return Case("classification", name, build, functools.partial(images, side=side), reduced)
+    return Case(
+        "classification", name, build, functools.partial(images, side=side), _said(side, reduced)
+    )
 
 
-def _vision_transformer(patch: int, heads: int, width: int) -> nn.Module:
+def _said(side: int, more: str = "", usual: int = 224) -> str:
+    return "; ".join(filter(None, [f"images of {side} pixels" if side != usual else "", more]))
+
+
+def _vgg(name: str) -> nn.Module:
+    from torchvision import models
+
+    network = models.get_model(name, weights=None, init_weights=False)
+    network.classifier = nn.Sequential(
+        nn.Linear(512 * 7 * 7, 1024),
+        nn.ReLU(True),
+        nn.Dropout(),
+        nn.Linear(1024, 1024),
+        nn.ReLU(True),
+        nn.Dropout(),
+        nn.Linear(1024, 1000),
+    )
+    return network
+
+
+def _vision_transformer(side: int, patch: int, heads: int, width: int) -> nn.Module:
     from torchvision.models import VisionTransformer
 
-    return VisionTransformer(224, patch, 2, heads, width, 4 * width)
+    return VisionTransformer(side, patch, 2, heads, width, 4 * width)
 
 
 def _regnet(
@@ -98,14 +133,44 @@ def _regnet(
     return RegNet(params)
 
 
+def _wide_resnet() -> nn.Module:
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    return ResNet(Bottleneck, [1, 1, 2, 1], width_per_group=128)
+
+
+def _convnext_large() -> nn.Module:
+    from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+
+    widths = (192, 384, 768, 1536, None)
+    blocks = [CNBlockConfig(widths[i], widths[i + 1], n) for i, n in enumerate((1, 1, 2, 1))]
+    return ConvNeXt(blocks)
+
+
+def _efficientnet_v2_l() -> nn.Module:
+    from torchvision.models.efficientnet import EfficientNet, _efficientnet_conf
+
+    settings, channels = _efficientnet_conf("efficientnet_v2_l")
+    for block in settings:
+        block.num_layers = -(-block.num_layers // 5)
+    return EfficientNet(settings, 0.4, last_channel=channels)
+
+
 _REDUCED: Mapping[str, tuple[Callable[[], nn.Module], str]] = {
-    "vit_l_16": (functools.partial(_vision_transformer, 16, 16, 1024), "2 of 24 blocks"),
-    "vit_l_32": (functools.partial(_vision_transformer, 32, 16, 1024), "2 of 24 blocks"),
-    "vit_h_14": (functools.partial(_vision_transformer, 14, 16, 1280), "2 of 32 blocks"),
+    "vit_l_16": (functools.partial(_vision_transformer, 128, 16, 16, 1024), "2 of 24 blocks"),
+    "vit_l_32": (functools.partial(_vision_transformer, 128, 32, 16, 1024), "2 of 24 blocks"),
+    "vit_h_14": (functools.partial(_vision_transformer, 112, 14, 16, 1280), "2 of 32 blocks"),
+    "regnet_y_32gf": (
+        functools.partial(_regnet, 20, 116, 57.88, 2.53, 116, 0.25),
+        "half of the width",
+    ),
     "regnet_y_128gf": (
         functools.partial(_regnet, 27, 152, 53.4, 2.88, 88, 0.25),
         "a third of the width",
     ),
+    "wide_resnet101_2": (_wide_resnet, "5 of 33 blocks"),
+    "convnext_large": (_convnext_large, "5 of 36 blocks"),
+    "efficientnet_v2_l": (_efficientnet_v2_l, "a fifth of the depth"),
 }
 
 
@@ -120,30 +185,54 @@ def segmentation() -> list[Case]:
             functools.partial(
                 models.get_model, name, weights=None, weights_backbone=None, num_classes=21
             ),
-            functools.partial(images, side=128),
+            functools.partial(images, side=_SIDE),
+            _said(_SIDE),
         )
         for name in models.list_models(module=models.segmentation)
     ]
 
 
+_SCENE = 160
+
+
 def detection() -> list[Case]:
-    """Every detection constructor of torchvision; called with a list of images."""
+    """Every detection constructor of torchvision; called with a list of images, and of boxes in training."""
     from torchvision import models
 
-    def pictures(generator: torch.Generator) -> Inputs:
-        return ([torch.rand(3, 160, 160, generator=generator) for _ in range(BATCH)],)
+    return [_detector(name) for name in models.list_models(module=models.detection)]
 
-    return [
-        Case(
-            "detection",
-            name,
-            functools.partial(
-                models.get_model, name, weights=None, weights_backbone=None, num_classes=5
-            ),
-            pictures,
-        )
-        for name in models.list_models(module=models.detection)
-    ]
+
+def _detector(name: str) -> Case:
+    from torchvision import models
+
+    fields: dict[str, Any] = {"weights": None, "weights_backbone": None, "num_classes": 5}
+    reduced = ""
+    if not name.startswith("ssd"):  # those have one size
+        fields |= {"min_size": _SCENE, "max_size": _SCENE}
+        reduced = f"images of {_SCENE} pixels"
+    if name.startswith("keypoint"):
+        fields["num_classes"] = 2
+    build = functools.partial(models.get_model, name, **fields)
+    labelled = functools.partial(_labelled, name=name)
+    heard = () if "rcnn" in name else ("head",)
+    return Case("detection", name, build, _scenes, reduced, labelled, heard)
+
+
+def _scenes(generator: torch.Generator) -> Inputs:
+    return ([torch.rand(3, _SCENE, _SCENE, generator=generator) for _ in range(BATCH)],)
+
+
+def _labelled(generator: torch.Generator, *, name: str) -> Inputs:
+    (scenes,) = _scenes(generator)
+    target: dict[str, Tensor] = {
+        "boxes": torch.tensor([[10.0, 20.0, 90.0, 120.0], [40.0, 30.0, 150.0, 140.0]]),
+        "labels": torch.tensor([1, 1]),
+    }
+    if name.startswith("mask"):
+        target["masks"] = torch.ones(2, _SCENE, _SCENE, dtype=torch.uint8)
+    if name.startswith("keypoint"):
+        target["keypoints"] = torch.tensor([60.0, 70.0, 1.0]).expand(2, 17, 3).clone()
+    return scenes, [dict(target) for _ in scenes]
 
 
 # --- timm -------------------------------------------------------------------------------------
@@ -165,10 +254,21 @@ _MORE = (
     "resnetv2_50x1_bit",
 )
 _INSTEAD: Mapping[str, str] = {"senet": "legacy_seresnet18", "mobilenetv5": "mobilenetv5_base"}
-_SHALLOW: Mapping[str, Mapping[str, int]] = {
+_SHALLOW: Mapping[str, Mapping[str, Any]] = {
+    "beit_base_patch16_224": {"depth": 4},
     "deepseek_vit_412m": {"depth": 2},
     "gemma4_vit_167m": {"depth": 2},
+    "naflexvit_base_patch16_siglip": {"depth": 2},
+    "qwen3_vit_88m": {"depth": 2},
+    "samvit_base_patch16": {"depth": 2, "global_attn_indexes": (1,), "img_size": 256},
 }
+_TIMM_SIDES: Mapping[str, int] = {
+    "deepseek_vit_412m": 126,
+    "gemma4_vit_167m": 96,
+    "sam2_hiera_tiny": 224,
+    "samvit_base_patch16": 256,
+}
+_TIMM_SIDE = 96
 
 
 def timm_models() -> list[Case]:
@@ -196,16 +296,14 @@ def _timm(name: str) -> Case:
     import timm
 
     fields = _SHALLOW.get(name, {})
-
-    def build() -> nn.Module:
-        return timm.create_model(name, pretrained=False, num_classes=10, **fields)
-
-    def inputs(generator: torch.Generator) -> Inputs:
-        config = timm.models.get_pretrained_cfg(name)
-        channels, height, width = config.input_size if config is not None else (3, 224, 224)
-        return (torch.randn(BATCH, channels, height, width, generator=generator),)
-
-    return Case("timm", name, build, inputs, "2 blocks" if fields else "")
+    config = timm.models.get_pretrained_cfg(name)
+    usual, fixed = (config.input_size[-1], config.fixed_input_size) if config else (224, False)
+    least = config.min_input_size[-1] if config and config.min_input_size else 0
+    side = _TIMM_SIDES.get(name, usual if fixed else max(_TIMM_SIDE, least))
+    build = functools.partial(timm.create_model, name, pretrained=False, num_classes=10, **fields)
+    shallow = f"{fields['depth']} blocks" if fields else ""
+    shown = functools.partial(images, side=side)
+    return Case("timm", name, build, shown, _said(side, shallow, usual))
 
 
 # --- transformers -----------------------------------------------------------------------------

@@ -12,6 +12,12 @@ weights it ended with (with decay): those have seen twice as many epochs in all.
 those of the network in eval(), the posterior mean, on the images it is fitted to and on the validation
 split. The test set is not there at all. Writes curves.json and curves.png; for another recipe
 curves-<network>.json and .png, where the pretrained start and a KL weight of 0.1 get one seed each.
+
+Every curve is written as soon as it is finished; the same command again draws the missing ones. Of the
+Bayesian ones the removability of every unit after every epoch is kept too: since nothing is removed, it says
+which units ``recovery.py``'s rule would have removed wrongly. ``bayesian-shrinking``, for other recipes, is
+``bayesian-pretrained`` that does lose units: what that does to accuracy, and what it saves. Processor time
+is that of training alone, without the evaluations that draw the curves.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +33,7 @@ from typing import Any, Literal
 
 import curves_picture
 import record
+import recovery
 from preparing import (
     add_fresh,
     claimed,
@@ -45,17 +53,31 @@ from epigram.convert import bayesianize
 from epigram.data import Splits
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job
-from epigram.train import BayesianLearner, EpochEnd, PlainLearner, TrainSettings, read_metrics
+from epigram.pipeline.stages import StructureLearner
+from epigram.prune import Shrinker
+from epigram.train import (
+    BayesianLearner,
+    EpochEnd,
+    PlainLearner,
+    TrainSettings,
+    read_metrics,
+    slice_optimizer_state_,
+)
 
 RECIPE = "lenet-300-100/mnist"
 QUICK_EPOCHS = 2
 STAGE = "curve"
+JUDGED = 5_000
 WEIGHTS = "weights.safetensors"
 NETWORKS = ("plain", "bayesian-random", "bayesian-pretrained")
 LOW_KL = "bayesian-low-kl"
+SHRINKING = "bayesian-shrinking"
+ONE_SEED = (NETWORKS[2], SHRINKING, LOW_KL)
 LOW_KL_WEIGHT = 0.1
 SCHEDULES: Mapping[str, Literal["cosine", "constant"]] = {"decay": "cosine", "constant": "constant"}
 TEACHER = "plain-decay"
+FROM_PLAIN = (NETWORKS[2], SHRINKING)
+CPU = "cpu.json"
 
 
 def main() -> int:
@@ -65,6 +87,7 @@ def main() -> int:
     flags.add_argument("--recipe", default=RECIPE, choices=recipes.names())
     flags.add_argument("--epochs", type=int, default=30)
     flags.add_argument("--examples", type=int, default=10_000)
+    flags.add_argument("--amp", choices=("none", "bf16"), default="none", help="of every curve")
     arguments = flags.parse_args()
     if arguments.quick:
         arguments.epochs = min(arguments.epochs, QUICK_EPOCHS)
@@ -74,39 +97,78 @@ def main() -> int:
     called = "curves" if arguments.recipe == RECIPE else f"curves-{network}"
     about = record.origin(seeds=arguments.seeds)
     recipe = small_recipe(recipes.get(arguments.recipe), arguments.examples)
-    curves: dict[str, list[dict[str, Any]]] = {}
-    for seed in arguments.seeds:
-        for name in cells(arguments.recipe, first_seed=seed == arguments.seeds[0]):
+    shared = shared_settings(recipe, arguments)
+    known = {} if arguments.fresh else finished(folders.results / f"{called}.json", shared)
+    curves: dict[str, list[dict[str, Any]]] = known
+    plan = [
+        (seed, name)
+        for seed in arguments.seeds
+        for name in cells(arguments.recipe, first_seed=seed == arguments.seeds[0])
+    ]
+    for seed, name in plan:
+        if not any(curve["seed"] == seed for curve in curves.get(name, [])):
             folder = folders.runs / called / f"seed-{seed}" / name
-            curve = one(recipe, name, seed, folder, arguments)
-            curves.setdefault(name, []).append(curve)
-    settings = {
-        name: to_dict(train_settings(recipe.settings, name, arguments.epochs)) for name in curves
-    }
-    figures = {
+            if name.startswith(FROM_PLAIN) and not weights_of_teacher(folder).exists():
+                one(recipe, TEACHER, seed, folder.with_name(TEACHER), arguments)
+            curves.setdefault(name, []).append(one(recipe, name, seed, folder, arguments))
+        missing = [
+            f"{name}, seed {seed}"
+            for seed, name in plan
+            if not any(curve["seed"] == seed for curve in curves.get(name, []))
+        ]
+        figures = {
+            **shared,
+            "missing": missing,
+            "what_differs_from_plain_decay": what_differs(recipe, curves, arguments),
+            "curves": {name: {"seeds": runs, "last": last(runs)} for name, runs in curves.items()},
+        }
+        record.write_result(called, about, figures, folder=folders.results)
+        atomic.write_bytes(folders.results / f"{called}.png", curves_picture.draw(curves))
+    print(table(figures["curves"]))
+    return 0
+
+
+def shared_settings(recipe: Recipe, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What all curves of a file have in common."""
+    teacher = train_settings(recipe.settings, TEACHER, arguments)
+    return {
         "recipe": arguments.recipe,
         "epochs": arguments.epochs,
         "examples": arguments.examples,
-        "settings_of_plain_decay": settings[TEACHER],
-        "what_differs_from_plain_decay": {
-            name: {key: now for key, (_, now) in differences(settings[TEACHER], there).items()}
-            for name, there in settings.items()
-        },
-        "curves": {name: {"seeds": runs, "last": last(runs)} for name, runs in curves.items()},
+        "settings_of_plain_decay": to_dict(teacher),
     }
-    record.write_result(called, about, figures, folder=folders.results)
-    atomic.write_bytes(folders.results / f"{called}.png", curves_picture.draw(curves))
-    print(table(figures["curves"]))
-    return 0
+
+
+def what_differs(
+    recipe: Recipe, curves: Mapping[str, Any], arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Per curve, the settings in which it differs from the plain one with decay."""
+    base = to_dict(train_settings(recipe.settings, TEACHER, arguments))
+    there = {name: to_dict(train_settings(recipe.settings, name, arguments)) for name in curves}
+    return {
+        name: {key: now for key, (_, now) in differences(base, settings).items()}
+        for name, settings in there.items()
+    }
+
+
+def finished(path: Path, shared: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The curves that an earlier call left, if they share these settings."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text("utf-8"))
+    wanted = json.loads(json.dumps(shared))
+    if any(found.get(key) != value for key, value in wanted.items()):
+        return {}
+    return {name: list(curve["seeds"]) for name, curve in found["curves"].items()}
 
 
 def cells(recipe: str, *, first_seed: bool) -> list[str]:
     """The curves of one seed; the plain network comes before those that start from it."""
     networks = list(NETWORKS)
     if recipe != RECIPE:
-        networks = [*NETWORKS[:2], *([NETWORKS[2], LOW_KL] if first_seed else [])]
+        networks = [*NETWORKS[:2], *(ONE_SEED if first_seed else ())]
     found = [f"{network}-{schedule}" for network in networks for schedule in SCHEDULES]
-    one_schedule = () if recipe == RECIPE else (NETWORKS[2], LOW_KL)
+    one_schedule = () if recipe == RECIPE else ONE_SEED
     return [name for name in found if not (name.startswith(one_schedule) and "constant" in name)]
 
 
@@ -121,7 +183,9 @@ def small_recipe(recipe: Recipe, examples: int) -> Recipe:
     return replace(recipe, load_data=few, augment=None)
 
 
-def train_settings(settings: CompressSettings, name: str, epochs: int) -> TrainSettings:
+def train_settings(
+    settings: CompressSettings, name: str, arguments: argparse.Namespace
+) -> TrainSettings:
     """What a curve is trained with: the recipe's settings, and what all curves share."""
     network, _, schedule = name.rpartition("-")
     kl_weight = LOW_KL_WEIGHT if network == LOW_KL else 1.0
@@ -129,7 +193,9 @@ def train_settings(settings: CompressSettings, name: str, epochs: int) -> TrainS
     stage = settings.plain if network == "plain" else replace(stage, kl_weight=kl_weight)
     return replace(
         stage,
-        epochs=epochs,
+        epochs=arguments.epochs,
+        amp=arguments.amp,
+        control_every_epochs=max(1, arguments.epochs),
         learning_rate=settings.plain.learning_rate,
         schedule=SCHEDULES[schedule],
         final_factor=0.0,
@@ -142,7 +208,7 @@ def one(
     """One curve, from disk if it is there."""
     if arguments.fresh:
         start_fresh(folder)
-    train = train_settings(recipe.settings, name, arguments.epochs)
+    train = train_settings(recipe.settings, name, arguments)
     settings = replace(recipe.settings, seed=seed, plain=train, structure=train)
     with claimed(recipe, settings, folder, curve=name) as job:
         if not (folder / "curve.json").exists():
@@ -154,17 +220,36 @@ def one(
 def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
     """Train a network and say what it was worth before and after every epoch."""
     plain = job.build()
-    if name.startswith("bayesian-pretrained"):
-        plain.load_state_dict(load_file(job.folder.with_name(TEACHER) / WEIGHTS))
+    if name.startswith(FROM_PLAIN):
+        plain.load_state_dict(load_file(weights_of_teacher(job.folder)))
     learner: PlainLearner | BayesianLearner
+    twin = None
+    shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
+    shrinking = name.startswith(SHRINKING)
     if name.startswith("plain"):
         learner = PlainLearner(plain)
     else:
         twin = bayesianize(plain, job.example, settings=job.settings.posterior)
         learner = BayesianLearner(twin, len(job.splits.fit))
+        if shrinking:
+            learner = StructureLearner(twin, shrinker, job)  # whose checkpoints hold the counts
     module = learner.module
-    learner.on_epoch = lambda end: worth(job, module, end)
-    start = worth(job, module, None)
+    watch, clock = recovery.Watch(), Clock(job.folder)
+
+    def on_epoch(end: EpochEnd) -> Mapping[str, Any]:
+        if twin is not None and shrinking:
+            for cut in shrinker.step(twin):
+                slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
+        elif twin is not None:
+            watch.look(job.folder, twin, end.epoch)
+        clock.stop(end.epoch)
+        found = worth(job, module)
+        clock.start()
+        return found
+
+    learner.on_epoch = on_epoch
+    start = worth(job, module)
+    clock.start()
     job.fit(learner, settings, STAGE)
     tensors = {key: t.detach().contiguous() for key, t in module.cpu().state_dict().items()}
     atomic.write_bytes(job.folder / WEIGHTS, save(tensors))
@@ -176,15 +261,54 @@ def trained(job: Job, name: str, settings: TrainSettings) -> dict[str, Any]:
             curve[f"{part}_{quantity}"] = [round(point[quantity], 6) for point in points]
     curve["kl_nats"] = [line["train"].get("kl_nats") for line in lines]
     curve["learning_rate"] = [line["learning_rate"] for line in lines]
+    curve["cpu_seconds"] = clock.read()
+    curve["effective_parameters"] = [line.get("effective_parameters") for line in lines]
+    curve["units"] = [sum(line["units"].values()) if "units" in line else None for line in lines]
+    if twin is not None and not shrinking:
+        curve["recovery"] = recovery.judged(
+            watch.trajectories(job.folder), job.settings.posterior.prior
+        )
     curve["seconds"] = round(sum(line["seconds"] for line in lines), 2)
     return curve
 
 
-def worth(job: Job, module: nn.Module, end: EpochEnd | None) -> dict[str, dict[str, float]]:
-    """Accuracy and NLL on the fitted images and on the validation split."""
-    del end
+class Clock:
+    """Processor seconds of every epoch's training; None for one that a restart has cut in two."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / CPU
+        self.begun: float | None = None
+        # the first epoch of a session may have been begun in another one
+        self.whole = not (folder / "checkpoints").exists()
+
+    def start(self) -> None:
+        """Training goes on."""
+        self.begun = time.process_time()
+
+    def stop(self, epoch: int) -> None:
+        """An epoch is over."""
+        assert self.begun is not None
+        seconds = round(time.process_time() - self.begun, 3)
+        before = self.read()[: epoch - 1]
+        before += [None] * (epoch - 1 - len(before))
+        atomic.write_json(self.path, [*before, seconds if self.whole else None])
+        self.whole = True
+
+    def read(self) -> list[float | None]:
+        """What is known of the epochs so far."""
+        return json.loads(self.path.read_text("utf-8")) if self.path.exists() else []
+
+
+def weights_of_teacher(folder: Path) -> Path:
+    """Where the plain network of a curve's seed left its weights."""
+    return folder.with_name(TEACHER) / WEIGHTS
+
+
+def worth(job: Job, module: nn.Module) -> dict[str, dict[str, float]]:
+    """Accuracy and NLL on (the first 5 000 of) the fitted images and on the validation split."""
     found = {}
-    for name, part in (("fitted", job.splits.fit), ("validation", job.splits.validation)):
+    fitted = first(job.splits.fit, JUDGED)
+    for name, part in (("fitted", fitted), ("validation", job.splits.validation)):
         figures = job.evaluate(module, part)
         found[name] = {"accuracy": figures.accuracy, "nll": figures.nll}
     return found

@@ -17,6 +17,7 @@ COLUMNS = {
     "plain": "Plain",
     "bayesian-random": "Bayesian, from random weights",
     "bayesian-pretrained": "Bayesian, from the plain network",
+    "bayesian-shrinking": "Bayesian, from the plain network, shrinking",
     "bayesian-low-kl": "Bayesian, KL weight 0.1",
 }
 COLOURS = {"decay": LIGHT.bayes, "constant": LIGHT.removed}
@@ -37,7 +38,7 @@ def draw(curves: Curves) -> bytes:
     }
     with drawing(LIGHT):
         figure = new_figure(width=3.5 * len(columns), height=6.4)
-        rows = figure.subplots(2, len(columns), sharex=True, sharey="row")
+        rows = figure.subplots(2, len(columns), sharex=True, sharey="row", squeeze=False)
         for column, (network, title) in enumerate(columns.items()):
             rows[0][column].set_title(title)
             for row, quantity in enumerate(("accuracy", "nll")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import signal
 import sys
@@ -21,6 +22,7 @@ from epigram.data import Splits, TensorSet
 from epigram.errors import EpigramError
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job, ProgressChoice, environment, job_config
+from epigram.pipeline.source import code
 from epigram.train import RunFolder, keep_freed_memory
 
 INTERRUPTED = 130
@@ -135,6 +137,17 @@ def claimed(
         yield job
 
 
+def drop_begun_by_other_code(folder: Path) -> None:
+    """Begin a run anew that other code began; it could not go on to the bit.
+
+    For benchmarks that keep finished figures in the results (``cells.py``), where nothing is lost by it.
+    """
+    path = folder / "config.json"
+    if path.is_file() and json.loads(path.read_text("utf-8"))["config"].get("code") != code():
+        print(f"{folder}: begun by other code, begins anew", file=sys.stderr)
+        start_fresh(folder)
+
+
 def without_test(recipe: Recipe) -> Recipe:
     """The recipe with no test set, so that nothing can read it."""
     load = recipe.load_data
@@ -160,6 +173,7 @@ def quick_settings(settings: CompressSettings) -> CompressSettings:
         finetune=replace(settings.finetune, epochs=1),
         prune=replace(settings.prune, candidates=3),
         quantize=replace(settings.quantize, trials=2, sweeps=1),
+        bits=replace(settings.bits, epochs=2 if settings.bits.epochs else 0, kl_warmup_epochs=1.0),
     )
 
 

@@ -35,13 +35,18 @@ _NOT_CODE = ("benchmarks/results", "benchmarks/test_reads.jsonl")
 Run = TypeVar("Run", bound=Mapping[str, Any])
 
 
-def origin(*, seeds: Sequence[int], argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """What ran: commit, date (UTC), command, versions, threads, seeds. Take it before measuring."""
+def origin(
+    *, seeds: Sequence[int], argv: Sequence[str] | None = None, packages: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What ran: commit, date (UTC), command, versions (of more ``packages`` too), threads, seeds.
+
+    Take it before measuring.
+    """
     return {
         **code_version(),
         "date": now(),
         "command": command_line(sys.argv if argv is None else argv),
-        "versions": versions(),
+        "versions": {**versions(), **{name: _version(name) for name in packages}},
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "seeds": list(seeds),

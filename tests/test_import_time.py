@@ -60,14 +60,22 @@ def test_unpack_of_a_named_file_needs_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["epigram", "epigram.codec", "epigram.records", "epigram.config", "epigram.report"]
+    "module",
+    [
+        "epigram",
+        "epigram.codec",
+        "epigram.records",
+        "epigram.config",
+        "epigram.report",
+        "epigram.runner.local",
+    ],
 )
 def test_rooms_that_promise_it_do_without_torch(module: str) -> None:
     done = run_without(TORCH, f"import {module}")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["--help", "compress", "train", "evaluate", "replay"])
+@pytest.mark.parametrize("command", ["--help", "compress", "train", "evaluate", "replay", "search"])
 def test_help_is_quick_because_it_imports_nothing_heavy(command: str) -> None:
     arguments = [command] if command == "--help" else [command, "--help"]
     done = run_without(HEAVY, f"from epigram.cli import main; sys.exit(main({arguments!r}))")

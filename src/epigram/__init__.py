@@ -32,6 +32,9 @@ _HOMES = {
     "EpigramError": "epigram.errors",
 }
 
+_ROOMS = ("search",)
+"""Rooms that are reached as attributes: ``epigram.search.Study``."""
+
 __all__ = [
     "compress",
     "CompressSettings",
@@ -47,6 +50,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"epigram.{name}")
     try:
         home = _HOMES[name]
     except KeyError:
@@ -57,4 +62,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -53,6 +53,22 @@ class NonFiniteError(EpigramError, ArithmeticError):
         self.bundle = bundle
 
 
+class LedgerError(EpigramError, ValueError):
+    """A study's ledger is damaged; the message names the line."""
+
+
+class LeakError(EpigramError, ValueError):
+    """A forecaster was asked about a run that it has been fitted on."""
+
+
+class ExecutorError(EpigramError, RuntimeError):
+    """Trials cannot be started or looked after here."""
+
+
+class FencedError(EpigramError, RuntimeError):
+    """A later attempt at the same run has begun; this one may write nothing any more."""
+
+
 class StorageError(EpigramError, OSError):
     """A file could not be written; what was there before is untouched."""
 

@@ -31,8 +31,9 @@ class Member:
     where a flattened map gives a channel several columns). ``produces``: rows that compute the unit
     (and their biases). ``reads``: columns that read it, where a scale acts. ``carries``: per-channel
     tensors it passes through (normalisation, depthwise filters). ``consumed``: rows (among those that
-    produce) whose zeroing takes the unit out of a product of two activations that sums over it, where
-    no layer reads it (places of queries and keys); there a scale can act.
+    produce or carry) whose zeroing takes the unit out of what depends on it without being a layer: a
+    product of two activations that sums over it (places of queries and keys), the statistics of a
+    normalisation that goes on counting it.
     """
 
     tensor: str

@@ -11,7 +11,7 @@ import torch
 from coverage_models import Case
 from torch import nn
 
-from epigram.errors import RemovalError
+from epigram.errors import RemovalError, UnsupportedModelError
 
 _PATH = Path(__file__).resolve().parents[2] / "benchmarks" / "coverage.py"
 _SPEC = importlib.util.spec_from_file_location("network_coverage", _PATH)  # a package has its name
@@ -69,6 +69,32 @@ def test_about_a_third_of_the_units_goes_and_one_always_stays():
     assert [int(m.sum()) for m in keep.values()] == [70, 1, 1]
 
 
+def test_nothing_to_remove_is_not_ok(tmp_path, without_onnx):
+    """A network that is left whole from end to end does not count as covered."""
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+
+    note = coverage.Note(case(build), tmp_path / "note.json")
+    with pytest.raises(UnsupportedModelError, match="left whole"):
+        coverage.run(case(build), note)
+    assert note.data["at"] == "analyse"
+
+
+def test_a_comparison_of_what_nobody_hears_is_refused():
+    silent = network().eval()
+    silent[4].weight.data.zero_()
+    image = torch.randn(2, 3, 8, 8)
+    with pytest.raises(FloatingPointError, match="changes nothing"):
+        coverage.change(silent, silent, (image,))
+
+
+def test_networks_run_in_the_order_of_the_globs():
+    found = [Case("s", name, network, lambda g: ()) for name in ("a1", "b1", "a2")]
+    names = [c.name for c in coverage.in_order(found, ["s/b*", "*"])]
+    assert names == ["b1", "a1", "a2"]
+
+
 def test_summaries_count_and_name_what_failed():
     good = {
         "suite": "s",
@@ -77,6 +103,7 @@ def test_summaries_count_and_name_what_failed():
         "onnx": "ok",
         "onnx_of_original": "ok",
         "removed_share": 0.4,
+        "peak_rss_bytes": 1 << 30,
         "seconds": {"analyse": 1.0},
     }
     bad = {"suite": "s", "name": "b", "outcome": "failed", "failed_in": "analyse", "reason": "why"}

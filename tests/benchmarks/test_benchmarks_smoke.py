@@ -10,6 +10,9 @@ import sys
 import pytest
 import record
 
+from epigram.data.cifar import CIFAR10_JPEG
+from epigram.recipes.cifar import RESNET20
+
 pytestmark = pytest.mark.slow
 
 SCRIPTS = {
@@ -17,7 +20,22 @@ SCRIPTS = {
     "stabilisers": (),
     "structure_pass": ("--recipe", "lenet-300-100/mnist"),
     "curves": (),
+    "recovery": (),
+    "layout_time": ("--networks", "lenet-5/mnist"),
+    "floors": ("--floors", "0.2", "0.3"),
+    "bits": ("--files", "lenet-300-100-mnist-180", "--zoo"),
+    "bits_ablation": ("--variants", "as-it-is", "no-structure-pass", "no-bits-pass"),
 }
+ON_CIFAR = {
+    "deep_steps": ("--networks", "vgg16-narrow"),
+    "depth_ablation": (),
+    "resnet20_pruning": ("--shares", "50"),
+    "full_cifar": ("--networks", "allconv", "--data", "cifar10-jpeg"),
+}
+
+
+def has_weights():
+    return any(place.is_file() for place in RESNET20.places())
 
 
 def run(script, out, *flags):
@@ -52,15 +70,20 @@ def kept():
     assert contents() == before
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", [*SCRIPTS, *ON_CIFAR])
 def test_the_benchmark_runs_and_says_what_it_found(script, tmp_path):
-    printed = run(script, tmp_path, *SCRIPTS[script])
+    if script in ON_CIFAR and (CIFAR10_JPEG.find() is None or not has_weights()):
+        pytest.skip("needs CIFAR-10 as JPEG, and the pretrained ResNet-20")
+    printed = run(script, tmp_path, *{**SCRIPTS, **ON_CIFAR}[script])
     written = json.loads((tmp_path / "results" / f"{script}.json").read_text())
     assert written["benchmark"] == script
     assert written["seeds"] == [0]
     assert len(printed.splitlines()) >= 2
     if script == "curves":
         assert (tmp_path / "results" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    if script == "bits":
+        kept = tmp_path / "zoo" / "lenet-300-100-mnist-180.epg"
+        assert kept.stat().st_size == written["files"][kept.stem]["median"]["file_bytes"]
 
 
 def test_lenets_keep_the_file_and_read_a_finished_run(tmp_path):

@@ -21,10 +21,13 @@ def test_doctor_reports_versions_devices_data_and_disk(capsys: pytest.CaptureFix
     assert found["versions"]["torch"] == importlib.metadata.version("torch")
     assert found["devices"]["processors"] >= 1
     assert found["disk_free_bytes"] > 0
+    assert found["containment"]["level"] in ("cgroup", "namespace", "subreaper", "session")
     assert found["data"]["mnist"] == str(mnist.find())
     assert {"cifar10", "cifar10-jpeg", "cifar100"} < found["data"].keys()
     assert cli.main(["doctor"]) == 0
-    assert "nothing is missing" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "nothing is missing" in told
+    assert f"trials are contained by: {found['containment']['level']}" in told
 
 
 def test_doctor_says_where_it_looked_for_data(
@@ -42,6 +45,17 @@ def test_doctor_says_where_it_looked_for_data(
     assert ["cifar10", "not found"] in lines
     assert ["cifar10-jpeg", str(tmp_path / "sets" / "cifar10-jpeg")] in lines
     assert any(str(tmp_path / "sets") in " ".join(line) for line in lines if line[0] == "data")
+
+
+def test_weak_containment_is_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weak = {"level": "session", "refused": {"cgroup": "no cgroup v2", "subreaper": "not Linux"}}
+    monkeypatch.setattr(doctor, "containment", lambda: weak)
+    assert cli.main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "session (a daemon may outlive its trial)" in told
+    assert "  not by cgroup: no cgroup v2" in told
 
 
 def test_what_is_missing_is_named_and_is_a_2(

@@ -23,6 +23,8 @@ def test_compress_passes_on_what_was_asked(pipeline: Any) -> None:
     assert (name, recipe.name, folder) == ("compress_recipe", "tiny/noise", Path("runs/b"))
     assert options == {
         "floor": "accuracy>=0.51",
+        "budget": None,
+        "max_drop": None,
         "from_folder": Path("plain"),
         "force": True,
         "progress": None,
@@ -47,11 +49,43 @@ def test_a_missed_floor_is_3_and_says_what_was_reached(
         "value": 0.5,
         "validation_value": 0.41,
         "met": False,
+        "reason": "accuracy 0.41 on validation",
     }
     assert cli.main(["compress", "tiny/noise", "--json"]) == 3
     printed = capsys.readouterr()
     assert json.loads(printed.out)["floor"]["met"] is False
-    assert "the floor accuracy>=0.5 could not be met: validation reached 0.41" in printed.err
+    assert "accuracy>=0.5 could not be met: accuracy 0.41 on validation" in printed.err
+    assert "1234 bytes" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        (["--budget", "1kB"], {"floor": None, "budget": 1000, "max_drop": None}),
+        (["--max-drop", "0.005"], {"floor": None, "budget": None, "max_drop": 0.005}),
+    ],
+    ids=["budget", "max-drop"],
+)
+def test_a_budget_or_a_drop_takes_the_place_of_the_floor(
+    flags: list[str], options: dict[str, Any], pipeline: Any
+) -> None:
+    assert cli.main(["compress", "tiny/noise", *flags]) == 0
+    assert {key: pipeline.calls[0][2][key] for key in options} == options
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--budget", "much"],
+        ["--max-drop", "-1"],
+        ["--budget", "1kB", "--max-drop", "0.1"],
+        ["--budget", "1kB", "--floor", "accuracy>=0.5"],
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_asked_together_or_at_all_is_2(flags: list[str], pipeline: Any) -> None:
+    assert cli.main(["compress", "tiny/noise", *flags]) == 2
+    assert pipeline.calls == []
 
 
 @pytest.mark.parametrize("command", ["train", "compress"])

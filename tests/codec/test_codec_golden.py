@@ -30,9 +30,11 @@ DENSE = {tensor.name: tensor.dense_shape for tensor in EXPECTED.tensors}
 PROFILES: list[Literal["bare", "named"]] = ["bare", "named"]
 
 
+@pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("profile", PROFILES)
-def test_golden_files_say_what_they_said(profile: Literal["bare", "named"]) -> None:
-    data = SCRIPT.path(profile).read_bytes()
+def test_golden_files_say_what_they_said(profile: Literal["bare", "named"], version: int) -> None:
+    data = (GOLDEN / f"v{version}-{profile}.epg").read_bytes()
+    assert codec.inspect(data)["format_version"] == version
     got = codec.decode(data, dense_shapes=DENSE)
     for ours, theirs in zip(got.tensors, EXPECTED.tensors, strict=True):
         assert (ours.name, ours.dense_shape) == (theirs.name, theirs.dense_shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,6 +129,38 @@ def test_the_mean_is_the_original_and_the_plain_network_comes_back_whole(zoo: Co
         assert torch.equal(plain.state_dict()[name], tensor), name
     frozen = [n for n, p in twin.named_parameters() if not p.requires_grad]
     assert frozen == ["network.frozen.weight", "network.frozen.bias"]
+
+
+class WrittenOut(nn.Linear):
+    """As in Falcon: the same function in other words, so that it may be replaced."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.T + self.bias
+
+
+class Gated(WrittenOut):
+    """The same function as long as its mask is full."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("mask", torch.ones(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.mask
+
+
+def test_a_linear_layer_in_other_words_is_one_and_its_units_go() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(WrittenOut(5, 8), nn.ReLU(), WrittenOut(8, 4), nn.ReLU(), Gated(4, 2))
+    x = torch.randn(3, 5)
+    twin = bayesianize(network, x)
+    assert list(twin.deterministic) == ["4"]
+    assert twin.structure.group("0").units == 8
+    torch.testing.assert_close(twin.eval()(x), network(x))
+    twin.shrink_({"0": np.arange(8) > 4})
+    small = twin.plain()
+    assert type(small[0]) is WrittenOut and tuple(small[2].weight.shape) == (4, 3)
+    torch.testing.assert_close(small(x), twin(x))
 
 
 def test_frozen_means_may_be_given_a_spread() -> None:

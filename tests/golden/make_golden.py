@@ -14,7 +14,7 @@ from epigram import codec
 from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
 
 HERE = Path(__file__).parent
-VERSION = 1
+VERSION = 2
 PROFILES: tuple[Literal["bare", "named"], ...] = ("bare", "named")
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.pipeline.tiny_recipe import recipe
+from tests.pipeline.tiny_recipe import bits_settings, recipe
 
 from epigram import report
 from epigram.pipeline import compress_recipe
@@ -28,7 +28,7 @@ def started(folder: Path) -> int:
     code = 1
     try:
         report.build = lambda folder: None
-        compress_recipe(recipe(), folder=folder, progress=None)
+        compress_recipe(recipe(settings=bits_settings()), folder=folder, progress=None)
         code = 0
     finally:
         os._exit(code)

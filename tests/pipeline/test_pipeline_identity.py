@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
+from tests.contracts.other_settings import changed
 from tests.pipeline.tiny_recipe import TinyNet, recipe, settings
 from torch import Tensor, nn
 
@@ -35,7 +36,8 @@ from epigram.pipeline.source import tree_digest
 
 ROOT = Path(__file__).parents[2]
 BOOKKEEPING = {
-    "checkpoint_every_epochs", "checkpoint_every_seconds", "guard_every_steps", "tensorboard",
+    "checkpoint_every_epochs", "checkpoint_every_seconds", "guard_every_steps", "page",
+    "tensorboard",
 }  # fmt: skip
 KEYS = sorted(config.dotted_keys(CompressSettings))
 
@@ -43,26 +45,6 @@ KEYS = sorted(config.dotted_keys(CompressSettings))
 def identity(**more: Any) -> str:
     made = recipe(**more)
     return config.identity(json.loads(json.dumps(job_config(made, made.settings))))
-
-
-def changed(made: CompressSettings, key: str) -> CompressSettings:
-    """The settings with one leaf given another valid value."""
-    *path, name = key.split(".")
-    section: Any = functools.reduce(getattr, path, made)
-    value, hint = getattr(section, name), config.hints_of(type(section))[name]
-    if get_origin(hint) is Literal:
-        other = next(word for word in get_args(hint) if word != value)
-    elif isinstance(value, bool):
-        other = not value
-    elif isinstance(value, str):
-        other = f"{value}:1"
-    elif isinstance(value, tuple):
-        other = tuple(0.9 * item for item in value)
-    elif value is None:
-        other = 1.0
-    else:
-        other = value + 1 if isinstance(value, int) else 0.9 * value or 0.25
-    return config.with_overrides(made, {key: other})
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -73,6 +73,26 @@ def settings(**more: Any) -> CompressSettings:
     return replace(made, **more)
 
 
+def bits_settings(*, structure_epochs: int = 4, **more: Any) -> CompressSettings:
+    """With a bits pass in place of the ladder."""
+    made = settings()
+    bits = TrainSettings(
+        epochs=10,
+        batch_size=50,
+        learning_rate=0.01,
+        scale_lr_factor=4.0,
+        kl_warmup_epochs=3.0,
+        tensorboard=False,
+    )
+    made = replace(
+        made,
+        structure=replace(made.structure, epochs=structure_epochs),
+        bits=bits,
+        teacher_share=0.5,
+    )
+    return replace(made, **more)
+
+
 def recipe(**more: Any) -> Recipe:
     made = Recipe(
         name="tiny/patterns",

@@ -13,7 +13,14 @@ from epigram.recipes.pretrained import Pretrained
 from epigram.recipes.residual import CifarResNet
 from epigram.records import Floor
 
-MNIST = ["lenet-300-100", "lenet-300-100-conv", "lenet-5", "lenet-5-horseshoe"]
+MNIST = [
+    "lenet-300-100",
+    "lenet-300-100-bits",
+    "lenet-300-100-conv",
+    "lenet-5",
+    "lenet-5-bits",
+    "lenet-5-horseshoe",
+]
 SMALL = ["mlp-means", "allconv", "resnet20", "resnet20-scratch"]
 LARGE = ["resnet56", "resnet50", "resnet50-quarter", "vgg16"]
 

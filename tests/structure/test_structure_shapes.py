@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -156,6 +157,23 @@ def test_each_shape_shrinks_exactly(case: str) -> None:
     assert verify_removal(small, masked, fresh, tolerance=1e-10) <= 1e-10
     torch.testing.assert_close(small.train()(fresh), masked.train()(fresh), rtol=0, atol=1e-10)
     assert not torch.allclose(small.eval()(fresh), model.eval()(fresh))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_what_a_recurrent_layer_reads_and_puts_out_is_left_and_named(kind: type) -> None:
+    entries = analyse(Recurrent(kind).double(), IMAGES).left_whole
+    assert [(entry.where, entry.operation) for entry in entries] == [
+        ("words", kind.__name__.lower())
+    ]
+
+
+def test_a_sequence_of_a_thousand_places_takes_seconds() -> None:
+    """Of processor time; labels repeat over places without taking memory, and trials are short."""
+    model = nn.TransformerEncoderLayer(32, 4, 48, 0.0, batch_first=True, norm_first=True)
+    x, begin = torch.randn(2, 1024, 32), time.process_time()
+    structure = analyse(model, x)
+    assert time.process_time() - begin < 30
+    assert {g.name: g.units for g in structure.groups} == {"self_attn": 4, "linear1": 48}
 
 
 def test_a_shuffled_stem_keeps_halves_of_one_size() -> None:

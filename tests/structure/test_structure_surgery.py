@@ -96,6 +96,13 @@ def test_the_small_network_is_of_the_same_class_and_trains_on(network: nn.Module
     torch.testing.assert_close(again.eval()(IMAGES), small.eval()(IMAGES), rtol=0, atol=0)
 
 
+def test_the_small_network_exports(network: nn.Module) -> None:
+    structure = analyse(network, IMAGES)
+    small = remove_units(network, slice_plan(structure, thinned(structure))).eval()
+    exported = torch.export.export(small, (IMAGES,), strict=False).module()
+    torch.testing.assert_close(exported(IMAGES), small(IMAGES))
+
+
 def test_shrinking_in_place_keeps_parameters_and_their_optimiser(network: nn.Module) -> None:
     structure = analyse(network, IMAGES)
     plan = slice_plan(structure, thinned(structure))

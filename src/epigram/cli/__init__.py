@@ -25,9 +25,11 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "compress": "find the smallest file that still meets a floor",
         "evaluate": "decode a file and test the network in it",
         "inspect": "what is in a file, byte by byte; needs no torch",
+        "pack": "code a checkpoint without training",
         "unpack": "decode a file into safetensors",
         "compare": "the settings in which runs differ, and their curves on one plot",
         "report": "write a run's HTML page, pictures and movies again",
+        "search": "the smallest file subject to the floor, in many runs",
         "replay": "re-run the step at which training went wrong",
         "doctor": "versions, devices, data found, disk space",
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from epigram.cli import FLOOR_NOT_MET, asked, output, plan
 from epigram.cli.parser import Parser
 from epigram.errors import ConfigError
-from epigram.records import Floor
+from epigram.goal import Goal, parse_bytes
 
 
 def run(argv: Sequence[str]) -> int:
@@ -18,14 +19,17 @@ def run(argv: Sequence[str]) -> int:
         print(call, end="")
         return 0
     options = call.options
-    floor = Floor.parse(options.floor or call.recipe.floor or _missing_floor())
+    budget = None if options.budget is None else parse_bytes(options.budget)
+    relative = budget is not None or options.max_drop is not None
+    asked_for = options.floor or call.recipe.floor or ("" if relative else _missing_goal())
+    goal = Goal.of(asked_for, budget, options.max_drop, named=options.floor is not None)
     from_folder = None if options.from_folder is None else Path(options.from_folder)
     if from_folder is not None and not from_folder.is_dir():
         raise ConfigError(
             f"--from {from_folder}: no such folder; expected a run of `epigram train`"
         )
     if options.dry_run:
-        return plan.show(call, floor=floor, skip=() if from_folder is None else ("plain",))
+        return plan.show(call, goal=goal, skip=() if from_folder is None else ("plain",))
     from epigram import pipeline
     from epigram.train import keep_freed_memory
 
@@ -34,7 +38,9 @@ def run(argv: Sequence[str]) -> int:
         call.recipe,
         call.settings,
         call.folder,
-        floor=str(floor),
+        floor=None if relative else str(goal.floor),
+        budget=budget,
+        max_drop=options.max_drop,
         from_folder=from_folder,
         force=options.force,
         progress=call.progress,
@@ -49,8 +55,8 @@ def run(argv: Sequence[str]) -> int:
     if result["floor"]["met"]:
         return 0
     output.warn(
-        f"the floor {floor} could not be met: validation reached "
-        f"{result['floor']['validation_value']:g}; the best file is still written"
+        f"{goal} could not be met: {result['floor']['reason']}. The nearest file is written all the "
+        f"same: {result['file_bytes']} bytes"
     )
     return FLOOR_NOT_MET
 
@@ -65,6 +71,15 @@ def parser() -> Parser:
         "--floor", metavar="RULE", help="for example 'accuracy>=0.982'; default: the recipe's"
     )
     flags.add_argument(
+        "--max-drop",
+        type=_drop,
+        metavar="D",
+        help="instead: how much worse than the plain network, on validation; for example 0.005",
+    )
+    flags.add_argument(
+        "--budget", metavar="SIZE", help="instead: the best in so many bytes; for example 1kB"
+    )
+    flags.add_argument(
         "--from", dest="from_folder", metavar="DIR", help="start from this run of `epigram train`"
     )
     flags.add_argument(
@@ -76,5 +91,19 @@ def parser() -> Parser:
     return flags
 
 
-def _missing_floor() -> str:
-    raise ConfigError("--floor: missing; expected for example --floor 'accuracy>=0.93'")
+def _missing_goal() -> str:
+    raise ConfigError(
+        "--floor: missing; expected for example --floor 'accuracy>=0.93', --max-drop 0.005 or "
+        "--budget 1kB"
+    )
+
+
+def _drop(text: str) -> float:
+    """A number that is not negative, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number >= 0")
+    return value

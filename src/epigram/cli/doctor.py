@@ -25,6 +25,7 @@ _OPTIONAL = (
     "ray",
     "datasets",
     "submitit",
+    "nvidia-ml-py",
 )
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _LITTLE_DISK = 2**30
@@ -32,7 +33,7 @@ _LITTLE_DISK = 2**30
 
 def run(argv: Sequence[str]) -> int:
     """Print what was found; 0 unless something needed is missing (2)."""
-    parser = Parser("doctor", "Versions, devices, threads, data found, disk space, browser.")
+    parser = Parser("doctor", "Versions, devices, containment, data found, disk, browser.")
     add_output_flags(parser)
     options = parser.parse(argv)
     found = examine()
@@ -61,6 +62,7 @@ def examine() -> dict[str, Any]:
         "versions": versions,
         "devices": devices() if versions["torch"] else {},
         "data": data() if versions["torch"] else {},
+        "containment": containment(),
         "disk_free_bytes": disk.free,
         "browser": next(filter(None, map(shutil.which, _BROWSERS)), None),
         "terminal": sys.stdout.isatty(),
@@ -91,6 +93,14 @@ def devices() -> dict[str, Any]:
     }
 
 
+def containment() -> dict[str, Any]:
+    """How well trials' processes can be kept together here, and what stands in the way of better."""
+    from epigram.runner.containment import probe
+
+    found = probe()
+    return {"level": found.level, "refused": dict(found.refused)}
+
+
 def data() -> dict[str, Any]:
     """Where data sets are looked for, and where each of them lies; nothing is downloaded."""
     from epigram.data import cifar, mnist
@@ -119,12 +129,20 @@ def _print(found: dict[str, Any]) -> None:
         )
     if found["data"]:
         _print_data(found["data"])
+    _print_containment(found["containment"])
     print(f"disk: {found['disk_free_bytes'] / 2**30:.1f} GiB free in {Path.cwd()}")
     print(f"browser for the report's tests: {found['browser'] or 'none'}")
     for problem in found["problems"]:
         output.warn(problem)
     if not found["problems"]:
         print("nothing is missing")
+
+
+def _print_containment(found: dict[str, Any]) -> None:
+    weak = " (a daemon may outlive its trial)" if found["level"] == "session" else ""
+    print(f"trials are contained by: {found['level']}{weak}")
+    for level, reason in found["refused"].items():
+        print(f"  not by {level}: {reason}")
 
 
 def _print_data(found: dict[str, Any]) -> None:

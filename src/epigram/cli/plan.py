@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from epigram.cli import output
 from epigram.cli.asked import Asked
-from epigram.records import Floor
+from epigram.goal import Goal
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,15 +34,15 @@ class Stage:
 def show(
     call: Asked,
     *,
-    floor: Floor | None = None,
+    goal: Goal | None = None,
     stages: Collection[str] | None = None,
     skip: Collection[str] = (),
 ) -> int:
     """Print the plan of a run; only the training ``stages`` (default: all) but those in ``skip``."""
-    if floor is not None:
+    if goal is not None:
         from epigram.pipeline import check_recipe
 
-        check_recipe(call.recipe, floor)
+        check_recipe(call.recipe, goal.floor)
     splits = call.recipe.load_data()
     net = call.recipe.build()
     step_seconds = measure_step(net, splits, call)
@@ -54,7 +54,7 @@ def show(
     document = {
         "recipe": call.recipe.name,
         "out": str(call.folder),
-        "floor": None if floor is None else str(floor),
+        "floor": None if goal is None else str(goal),
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "splits": {name: part["examples"] for name, part in splits.describe().items()},
         "stages": [dataclasses.asdict(stage) for stage in found],
@@ -72,7 +72,7 @@ def _print(document: dict[str, Any], stages: list[Stage]) -> None:
     sizes = ", ".join(f"{name} {output.grouped(n)}" for name, n in document["splits"].items())
     print(f"network: {output.grouped(document['parameters'])} parameters; examples: {sizes}")
     if document["floor"]:
-        print(f"floor: {document['floor']} on validation")
+        print(f"asked for: {document['floor']}, on validation")
     output.print_table(
         [(stage.name, stage.epochs, stage.steps, duration(stage.seconds)) for stage in stages],
         header=("stage", "epochs", "steps", "about"),

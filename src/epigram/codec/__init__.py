@@ -7,8 +7,10 @@ from epigram.codec.limits import Limits
 from epigram.codec.sizes import Breakdown, breakdown, size_estimate
 from epigram.codec.steps import representable_step
 from epigram.codec.symbols import tensor_bits
+from epigram.codec.trellis import MOVES as TRELLIS_MOVES
 
 __all__ = [
+    "TRELLIS_MOVES",
     "Breakdown",
     "Limits",
     "Profile",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from epigram.codec.coder import TOTAL, Coder, Symbols
 
 BLOCK_SHIFT = 3
+LENGTHS = 32
 
 
 class Alphabet:

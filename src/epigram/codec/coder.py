@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NoReturn
 
 import numpy as np
 from constriction import stream
@@ -39,6 +40,10 @@ class Flag:
     def __init__(self, zeros: int = 0, ones: int = 0) -> None:
         self.zeros, self.ones = zeros, ones
 
+    def fork(self) -> Flag:
+        """One that knows as much and learns apart."""
+        return Flag(self.zeros, self.ones)
+
     def table(self) -> tuple[int, int]:
         """Frequencies of 0 and 1."""
         one = ((2 * self.ones + 1) << PRECISION) // (2 * (self.zeros + self.ones) + 2)
@@ -46,28 +51,80 @@ class Flag:
         return TOTAL - one, one
 
 
+class Frequencies:
+    """Positive integers in the proportions of some counts, their sum 2**24: a table ready for use.
+
+    Each is counts * (2**24 - n) div their sum, plus 1; what rounding leaves goes to the first.
+    """
+
+    __slots__ = ("bits", "model")
+
+    def __init__(self, counts: NDArray[np.int64]) -> None:
+        each = counts * (TOTAL - len(counts)) // counts.sum() + 1
+        each[0] += TOTAL - each.sum()
+        self.bits = PRECISION - np.log2(each)
+        self.model = stream.model.Categorical((each - 1).astype(np.float64), perfect=False)
+
+
+@lru_cache(maxsize=4096)
+def _flag_model(zeros: int, ones: int) -> tuple[Any, float, float]:
+    zero, one = Flag(zeros, ones).table()
+    model = stream.model.Categorical(np.array([zero - 1.0, one - 1.0]), perfect=False)
+    return model, PRECISION - math.log2(zero), PRECISION - math.log2(one)
+
+
+@lru_cache(maxsize=1 << 14)
+def _bit_model(probability: int) -> tuple[Any, float, float]:
+    one = probability << PRECISION - 16
+    model = stream.model.Categorical(np.array([TOTAL - one - 1.0, one - 1.0]), perfect=False)
+    return model, PRECISION - math.log2(TOTAL - one), PRECISION - math.log2(one)
+
+
+@lru_cache(maxsize=64)
+def _uniform_model(size: int) -> Any:
+    return stream.model.Uniform(size)
+
+
 class Coder(ABC):
     """What both directions have in common. ``bits`` holds the ideal code length of each section."""
 
     def __init__(self) -> None:
-        self.bits: dict[str, float] = {}
         self.total_bits = 0.0
         self.coded = 0
-        self._section = ""
+        self._most_bits = math.inf
+        self._bits: dict[str, float] = {}
+        self._section, self._since = "", 0.0
+
+    @property
+    def bits(self) -> dict[str, float]:
+        """Bits of each section so far, in the order in which they were first met."""
+        self.section(self._section)
+        return {name: bits for name, bits in self._bits.items() if name}
 
     def section(self, name: str) -> None:
         """What follows is accounted to ``name``."""
-        self._section = name
-        self.bits.setdefault(name, 0.0)
+        self._bits[self._section] = (
+            self._bits.get(self._section, 0.0) + self.total_bits - self._since
+        )
+        self._section, self._since = name, self.total_bits
+        self._bits.setdefault(name, 0.0)
 
     def _account(self, bits: float, count: int) -> None:
-        self.bits[self._section] = self.bits.get(self._section, 0.0) + bits
+        """Add to what has been coded; a reader refuses what the stream cannot hold."""
         self.coded += count
         self.total_bits += bits
+        if self.total_bits > self._most_bits:
+            self._too_long(0.0)
 
     def _room_for(self, bits: float) -> None:
-        """A reader refuses to read what the stream cannot hold."""
-        del bits
+        if self.total_bits + bits > self._most_bits:
+            self._too_long(bits)
+
+    def _too_long(self, bits: float) -> NoReturn:
+        raise FormatError(
+            f"stream: got symbols that need {(self.total_bits + bits) / 8:.0f} bytes, "
+            f"expected at most the {(self._most_bits - _STATE_BITS) / 8:.0f} there are"
+        )
 
     @abstractmethod
     def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
@@ -89,8 +146,16 @@ class Coder(ABC):
         else:
             seen = np.bincount(out, minlength=len(weights))
             self._account(float(seen @ (PRECISION - np.log2(weights))), count)
-        self._room_for(0.0)
         return out
+
+    def block(
+        self, frequencies: Frequencies, values: Symbols | None, count: int
+    ) -> tuple[Symbols, NDArray[np.int64]]:
+        """Symbols under one table, and how often each of them occurred."""
+        out = self._run(frequencies.model, values, count)
+        seen = np.bincount(out, minlength=len(frequencies.bits))
+        self._account(float(seen @ frequencies.bits), count)
+        return out, seen
 
     def uniform(self, size: int, values: Symbols | None, count: int) -> Symbols:
         """Symbols 0..size-1, 1 <= size <= 2**16, equally likely (the last takes the remainder)."""
@@ -98,7 +163,7 @@ class Coder(ABC):
             return np.zeros(count, dtype=np.int32)
         bits = count * (PRECISION - math.log2(TOTAL // size))
         self._room_for(bits)
-        out = self._run(stream.model.Uniform(size), values, count)
+        out = self._run(_uniform_model(size), values, count)
         self._account(bits, count)
         return out
 
@@ -106,13 +171,21 @@ class Coder(ABC):
 
     def flag(self, state: Flag, value: int | None) -> int:
         """One adaptive bit; ``state`` learns it."""
-        zero, one = state.table()
-        model = stream.model.Categorical(np.array([zero - 1.0, one - 1.0]), perfect=False)
+        model, zero_bits, one_bits = _flag_model(state.zeros, state.ones)
         bit = self._run_one(model, value)
-        self._account(PRECISION - math.log2(one if bit else zero), 1)
-        self._room_for(0.0)
-        state.ones += bit
-        state.zeros += 1 - bit
+        if bit:
+            state.ones += 1
+            self._account(one_bits, 1)
+        else:
+            state.zeros += 1
+            self._account(zero_bits, 1)
+        return bit
+
+    def bit(self, probability: int, value: int | None) -> int:
+        """One bit that is 1 with ``probability`` / 65536, 0 < probability < 65536; 0 comes first."""
+        model, zero_bits, one_bits = _bit_model(probability)
+        bit = self._run_one(model, value)
+        self._account(one_bits if bit else zero_bits, 1)
         return bit
 
     def below(self, size: int, value: int | None) -> int:
@@ -127,7 +200,7 @@ class Coder(ABC):
             return 0
         bits = PRECISION - math.log2(TOTAL // size)
         self._room_for(bits)
-        out = self._run_one(stream.model.Uniform(size), value)
+        out = self._run_one(_uniform_model(size), value)
         self._account(bits, 1)
         return out
 
@@ -173,6 +246,16 @@ class Writer(Coder):
             self._encoder.encode(value, model)
         return value
 
+    def play(self, tape: Tape) -> None:
+        """Write what a tape holds, accounted to the same sections."""
+        if self._encoder is not None:
+            for model, values in tape.calls:
+                self._encoder.encode(values, model)
+        self.coded += tape.coded
+        for name, bits in tape.bits.items():
+            self.section(name)
+            self._account(bits, 0)
+
     def finish(self) -> bytes:
         """The fewest bytes that, followed by zeros, decode to what was written."""
         assert self._encoder is not None
@@ -189,41 +272,46 @@ class Writer(Coder):
         return number.to_bytes(kept, "big")
 
 
+class Tape(Writer):
+    """A dry writer whose symbols can be played to another one."""
+
+    def __init__(self) -> None:
+        super().__init__(dry=True)
+        self.calls: list[tuple[Any, Symbols | int | None]] = []
+
+    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
+        self.calls.append((model, values))
+        return super()._run(model, values, count)
+
+    def _run_one(self, model: Any, value: int | None) -> int:
+        self.calls.append((model, value))
+        return super()._run_one(model, value)
+
+
 class Reader(Coder):
     """Reads what a ``Writer`` wrote; anything else is a ``FormatError`` or harmless symbols."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
         self._length = len(data)
+        self._most_bits = 8 * len(data) + _STATE_BITS
         padded = data + bytes(-len(data) % 4)
         self._decoder = stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
 
     def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
         del values
-        out: Symbols = self._guarded(model, count)
+        try:
+            out: Symbols = self._decoder.decode(model, count)
+        except BaseException as error:
+            raise _refusal(error) from error
         return out
 
     def _run_one(self, model: Any, value: int | None) -> int:
         del value
-        return int(self._guarded(model))
-
-    def _guarded(self, *arguments: Any) -> Any:
         try:
-            return self._decoder.decode(*arguments)
-        except (KeyboardInterrupt, SystemExit, MemoryError):
-            raise
+            return int(self._decoder.decode(model))
         except BaseException as error:
-            raise FormatError(
-                "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes "
-                "belong to another network"
-            ) from error
-
-    def _room_for(self, bits: float) -> None:
-        if self.total_bits + bits > 8 * self._length + _STATE_BITS:
-            raise FormatError(
-                f"stream: got symbols that need {(self.total_bits + bits) / 8:.0f} bytes, "
-                f"expected at most the {self._length} there are"
-            )
+            raise _refusal(error) from error
 
     def finish(self) -> None:
         """Refuse bytes that no symbol needed.
@@ -237,3 +325,13 @@ class Reader(Coder):
                 f"stream: got {self._length} bytes, expected at most {math.ceil(needed / 8)} "
                 "for the symbols in it; damaged, or not for this class"
             )
+
+
+def _refusal(error: BaseException) -> BaseException:
+    """What a failure of the decoder means; the entropy coder's panics are not ``Exception``s."""
+    if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+        return error
+    return FormatError(
+        "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes "
+        "belong to another network"
+    )

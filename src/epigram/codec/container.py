@@ -12,7 +12,8 @@ from epigram.errors import FormatError
 Profile = Literal["bare", "named"]
 
 MAGIC = b"\xe9pg"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
 PROFILES: dict[int, Profile] = {0: "bare", 1: "named"}
 CHECKSUM_BYTES = 4
 _SHORTEST = len(MAGIC) + 1 + 1 + CHECKSUM_BYTES
@@ -22,6 +23,7 @@ _SHORTEST = len(MAGIC) + 1 + 1 + CHECKSUM_BYTES
 class Envelope:
     """A file whose outside is in order."""
 
+    version: int
     profile: Profile
     header_bytes: int
     stream: bytes
@@ -49,9 +51,9 @@ def unwrap(data: bytes, limits: Limits) -> Envelope:
             f"starting with {MAGIC!r}"
         )
     version, number = data[3] >> 4, data[3] & 15
-    if version != VERSION:
+    if version not in READABLE:
         raise FormatError(
-            f"file: got format version {version}, expected {VERSION}; it was written by another "
+            f"file: got format version {version}, expected one of {READABLE}; it was written by another "
             "release of epigram, or is damaged"
         )
     if number not in PROFILES:
@@ -63,7 +65,7 @@ def unwrap(data: bytes, limits: Limits) -> Envelope:
     body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if start > len(body) or crc32(body) != int.from_bytes(checksum, "little"):
         raise FormatError("file: the checksum does not match; the file is damaged")
-    return Envelope(PROFILES[number], start, body[start:])
+    return Envelope(version, PROFILES[number], start, body[start:])
 
 
 def _varint(value: int) -> bytes:

@@ -102,6 +102,7 @@ def read(
             dense=dense_shapes,
             present=None,
             limits=limits,
+            version=envelope.version,
         )
     except MemoryError as error:
         raise FormatError("file: it asks for more memory than there is; lower limits") from error

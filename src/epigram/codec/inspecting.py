@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from epigram.codec.coder import Reader
-from epigram.codec.container import VERSION, Profile, unwrap
+from epigram.codec.container import Profile, unwrap
 from epigram.codec.files import decode
 from epigram.codec.layout import code_heads
 from epigram.codec.limits import Limits
@@ -24,7 +24,7 @@ def inspect(data: bytes, *, limits: Limits = Limits()) -> dict[str, Any]:  # noq
     """
     envelope = unwrap(bytes(data), limits)
     out: dict[str, Any] = {
-        "format_version": VERSION,
+        "format_version": envelope.version,
         "profile": envelope.profile,
         "file_bytes": len(data),
         "checksum": "ok",

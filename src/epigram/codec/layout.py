@@ -6,19 +6,21 @@ heads (kind, step or dtype) | names, dense shapes, edits, metadata, or a fingerp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from epigram.codec.coder import Coder, Flag
-from epigram.codec.container import Profile
+from epigram.codec.container import VERSION, Profile
+from epigram.codec.first_symbols import FirstStates, code_first_symbols
 from epigram.codec.limits import Limits
 from epigram.codec.masks import BoolArray, MaskStates, code_mask, mask_bits
 from epigram.codec.raw import DTYPES, code_raw, dtype_code
 from epigram.codec.shapes import Shape, ShapeStates, check_elements, code_fingerprint, code_shape
 from epigram.codec.steps import MANTISSA_BITS, step_code, step_value
-from epigram.codec.symbols import SymbolStates, code_symbols, tensor_bits
+from epigram.codec.symbols import TRIED, SymbolStates, tensor_bits
 from epigram.codec.text import TextStates
 from epigram.errors import FormatError
 from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
@@ -159,8 +161,9 @@ def code_contents(
     dense: Mapping[str, Shape] | None,
     present: Sequence[bool] | None,
     limits: Limits,
+    version: int = VERSION,
 ) -> FileContents:
-    """The whole stream."""
+    """The whole stream; ``version`` is the format's."""
     heads = code_heads(coder, contents, limits)
     edits: tuple[GroupEdit, ...] = ()
     metadata: dict[str, str] = {}
@@ -178,7 +181,8 @@ def code_contents(
         given = None if contents is None else contents.tensors[place].shape
         small[name] = code_shape(coder, states, name, shape, given)
     check_elements(limits, small)
-    body = Body(coder, limits)
+    total = sum(math.prod(shape) for shape in small.values())
+    body = Body(coder, limits, version, tries=contents is not None and total <= TRIED)
     tensors = tuple(
         body.code(
             head,
@@ -195,9 +199,11 @@ def code_contents(
 class Body:
     """The values of the tensors, one after the other."""
 
-    def __init__(self, coder: Coder, limits: Limits) -> None:
+    def __init__(self, coder: Coder, limits: Limits, version: int, *, tries: bool) -> None:
         self._coder = coder
-        self._masks, self._symbols = MaskStates(limits), SymbolStates()
+        self._masks = MaskStates(limits)
+        self._first = FirstStates() if version == 1 else None
+        self._symbols = SymbolStates(tries=tries)
         self._some_dead, self._other_axis, self._implied = Flag(zeros=1), Flag(zeros=1), Flag()
 
     def code(
@@ -223,7 +229,11 @@ class Body:
             given = tensor.symbols if live is None else np.compress(live, tensor.symbols, axis)
         label = f"bias:{name}" if len(shape) < 2 else f"symbols:{name}"
         flat = None if given is None else given.ravel()
-        packed = code_symbols(self._coder, self._symbols, label, flat, int(np.prod(kept)))
+        if self._first is not None:
+            count = math.prod(kept)
+            packed = code_first_symbols(self._coder, self._first, label, flat, count)
+        else:
+            packed = self._symbols.code(self._coder, label, flat, tuple(kept))
         packed = packed.reshape(kept)
         if implied:
             live = _alive(packed, axis)
@@ -248,10 +258,20 @@ class Body:
         moved = None if tensor is None else int(tensor.live_axis != 1)
         if len(shape) < 2 or self._coder.flag(self._other_axis, moved):
             axis = self._coder.below(len(shape), None if tensor is None else tensor.live_axis)
-        choice = None if tensor is None else int(_better_implied(tensor))
+        choice = None if tensor is None else int(self._better_implied(tensor))
         if self._coder.flag(self._implied, choice):
             return axis, None, True
         return axis, code_mask(self._coder, self._masks, mask, shape[axis]), False
+
+    def _better_implied(self, tensor: CodedTensor) -> bool:
+        """Is it cheaper to code the zeros at dead positions than to say which are dead?"""
+        live, axis = tensor.live, tensor.live_axis
+        assert live is not None
+        if not np.array_equal(live, _alive(tensor.symbols, axis)):
+            return False
+        packed = np.compress(live, tensor.symbols, axis)
+        cost = self._symbols.bits if self._symbols.tries else _alone
+        return cost(tensor.symbols, tensor.shape) < cost(packed, packed.shape) + mask_bits(live)
 
 
 def _alive(symbols: np.ndarray[tuple[int, ...], np.dtype[np.int32]], axis: int) -> BoolArray:
@@ -260,10 +280,6 @@ def _alive(symbols: np.ndarray[tuple[int, ...], np.dtype[np.int32]], axis: int) 
     return alive
 
 
-def _better_implied(tensor: CodedTensor) -> bool:
-    """Is it cheaper to code the zeros at dead positions than to say which are dead?"""
-    assert tensor.live is not None
-    if not np.array_equal(tensor.live, _alive(tensor.symbols, tensor.live_axis)):
-        return False
-    packed = np.compress(tensor.live, tensor.symbols, tensor.live_axis)
-    return tensor_bits(tensor.symbols) < tensor_bits(packed) + mask_bits(tensor.live)
+def _alone(symbols: np.ndarray[tuple[int, ...], np.dtype[np.int32]], shape: Shape) -> float:
+    del shape
+    return tensor_bits(symbols)

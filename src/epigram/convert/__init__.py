@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from epigram.convert.build import bayesianize, convertible_layers
 from epigram.convert.coded import CodedNetwork, CodedParameter
+from epigram.convert.coding import CodingSettings
 from epigram.convert.cutting import Cut
 from epigram.convert.dense import dense_weights
+from epigram.convert.folding import Folded, fold_normalisation
 from epigram.convert.kept import position_key
 from epigram.convert.masking import masked_plain
 from epigram.convert.posterior import TensorPosterior
@@ -15,7 +17,9 @@ from epigram.convert.twin import Twin
 __all__ = [
     "CodedNetwork",
     "CodedParameter",
+    "CodingSettings",
     "Cut",
+    "Folded",
     "PosteriorSettings",
     "PriorName",
     "TensorPosterior",
@@ -23,6 +27,7 @@ __all__ = [
     "bayesianize",
     "convertible_layers",
     "dense_weights",
+    "fold_normalisation",
     "masked_plain",
     "position_key",
 ]

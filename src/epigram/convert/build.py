@@ -32,6 +32,7 @@ def bayesianize(
     settings: PosteriorSettings | None = None,
     ignored_layers: Ignored = (),
     frozen: Frozen = "deterministic",
+    structure: Structure | None = None,
 ) -> Twin:
     """The variational twin of a network, its weights kept: in ``eval()`` it computes the same.
 
@@ -44,6 +45,7 @@ def bayesianize(
             a module that holds others, all of them.
         frozen: what becomes of layers with a parameter that requires no gradient: they stay
             ``"deterministic"``, or only their means stay frozen (``"variational"``).
+        structure: of this network, if it is known; None = it is analysed.
 
     Raises:
         ConfigError: ``ignored_layers`` names a module that is not there.
@@ -61,7 +63,7 @@ def bayesianize(
         settings = replace(settings, prior=prior)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     choice = choose(model, ignored_layers, frozen=frozen).checked(model)
-    structure = analyse(model, example_inputs)
+    structure = structure or analyse(model, example_inputs)
     by_call, off_axis = why_not_by_call(model, inputs, choice.variational)
     choice = choice.without(by_call).checked(model)
     positions = _position_axes(structure, choice, off_axis) if settings.positions else {}
@@ -145,7 +147,10 @@ def _without_scale(
     for group in structure.groups:
         tensors = read_by(group)
         if any(member.role == "consumed" for member in group.members):
-            found[group.name] = "a product of two activations reads it, no layer does"
+            found[group.name] = (
+                "it goes only if what produces it is silent: a product of two activations or the "
+                "statistics of a normalisation read it"
+            )
         elif not tensors:
             found[group.name] = "no layer reads it"
         for tensor in tensors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ def why_not_by_call(
         for name in chosen
         if name not in watch.batches and name not in outside
     }
-    examples = _leading(example_inputs)
+    examples = examples_in(example_inputs)
     off_axis = {
         name: f"{name} does not read the examples on axis 0"
         for name, sizes in watch.batches.items()
@@ -88,7 +88,7 @@ class _Watch(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             del module
             self._running.append(name)
-            size = _leading((*args, *kwargs.values()))
+            size = examples_in((*args, *kwargs.values()))
             self.batches.setdefault(name, set()).add(-1 if size is None else size)
 
         return hook
@@ -115,7 +115,15 @@ class _Watch(TorchFunctionMode):
         return result
 
 
-def _leading(values: tuple[Any, ...]) -> int | None:
-    """The size of the first tensor's first axis."""
-    first = next((v for v in values if isinstance(v, Tensor) and v.dim()), None)
-    return None if first is None else first.shape[0]
+def examples_in(values: Iterable[Any]) -> int | None:
+    """How many examples a call is about: the first tensor's first axis, or a list's single examples.
+
+    A list of tensors of up to three axes (images of different sizes) is one of examples; one of larger
+    tensors (maps of several scales) has the examples on their first axis. None: no tensor at all.
+    """
+    for value in values:
+        if isinstance(value, Tensor) and value.dim():
+            return value.shape[0]
+        if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor):
+            return len(value) if value[0].dim() <= 3 else value[0].shape[0]
+    return None

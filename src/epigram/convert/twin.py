@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from epigram.convert.cutting import Cut, cut_positions_, cut_scale_, cut_units_
 from epigram.convert.kept import Kept
 from epigram.convert.posterior import TensorPosterior, posterior_of
-from epigram.convert.probe import without_fast_path
+from epigram.convert.probe import examples_in, without_fast_path
 from epigram.convert.readers import plain_counterparts, variational_readers, with_replaced
 from epigram.convert.reading import attach_scales_
 from epigram.layers import VariationalLayer, shared_draws, total_kl_nats
@@ -88,11 +88,11 @@ class Twin(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output; each scale is drawn once per example and shared by its readers."""
-        first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)), None)
+        examples = examples_in((*args, *kwargs.values()))
         with without_fast_path():
-            if first is None or first.dim() == 0:
+            if examples is None:
                 return self.network(*args, **kwargs)
-            with shared_draws([self.scale(name) for name in self.names], first.shape[0]):
+            with shared_draws([self.scale(name) for name in self.names], examples):
                 return self.network(*args, **kwargs)
 
     def kl_nats(self) -> Float[Tensor, ""]:

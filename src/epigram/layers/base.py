@@ -21,7 +21,12 @@ from epigram.errors import ConfigError
 from epigram.layers.scaling import ScaleUse, check_uses, product_of_draws, product_of_means
 from epigram.layers.shell import Shell
 from epigram.maths.kl import sum_kl_standard_normal
-from epigram.maths.moments import LinearMap, output_moments, sample_outputs
+from epigram.maths.moments import (
+    LinearMap,
+    output_moments,
+    sample_outputs,
+    standard_normal_like,
+)
 from epigram.priors import GroupScale
 from epigram.priors.base import check_bounds, checked_start
 
@@ -142,7 +147,7 @@ class VariationalLayer(nn.Module, ABC):
             self.bias_mean,
             self._bias_variance(),
         )
-        return sample_outputs(mean, variance, torch.randn_like(mean))
+        return sample_outputs(mean, variance, standard_normal_like(mean))
 
     def _bias_variance(self) -> Tensor:
         """Variance of the bias plus eps: one addition per output unit instead of one per output."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from epigram.errors import ConfigError
 from epigram.layers.base import VariationalLayer
 from epigram.layers.scaling import ScaleUse
-from epigram.maths.moments import sample_outputs
+from epigram.maths.moments import sample_outputs, standard_normal_like
 
 
 class VariationalEmbedding(VariationalLayer):
@@ -94,7 +94,7 @@ class VariationalEmbedding(VariationalLayer):
         if not (self.training or self.sampling):
             return mean
         variance = F.embedding(x, self.weight_logvar).exp() + self.variance_eps
-        return sample_outputs(mean, variance, torch.randn_like(mean))
+        return sample_outputs(mean, variance, standard_normal_like(mean))
 
     def plain_fields(self) -> dict[str, Any]:
         """What ``nn.Embedding`` is called with."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -114,7 +116,7 @@ def to_plain(layer: VariationalLayer) -> nn.Module:
 
 
 def twin_class(module: nn.Module) -> type[VariationalLayer] | None:
-    """The counterpart's class: of the layer's own class, or of the one it inherits ``forward`` from."""
+    """The counterpart's class: of the layer's own class, or of the one whose ``forward`` it has."""
     if is_hugging_face_conv1d(module):
         return VariationalTransposedLinear
     line = type(module).__mro__
@@ -122,7 +124,38 @@ def twin_class(module: nn.Module) -> type[VariationalLayer] | None:
     if base is None:
         return None
     own = line[: line.index(base)]
-    return None if any(name in vars(kind) for kind in own for name in _COMPUTES) else TWINS[base]
+    inherits = not any(name in vars(kind) for kind in own for name in _COMPUTES)
+    return TWINS[base] if inherits or _writes_out_linear(module) else None
+
+
+def _writes_out_linear(module: nn.Module) -> bool:
+    """Does a subclass of ``nn.Linear`` compute ``x Wᵀ + b`` in a forward of its own (``x @ W.T + b``)?
+
+    Judged on random inputs, in either mode; with any other tensor or module inside it may do something
+    else later, and counts as different.
+    """
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    if not isinstance(module, nn.Linear) or {n for n, _ in tensors} - {"weight", "bias"}:
+        return False
+    weight = module._parameters.get("weight")  # noqa: SLF001 - a lazy one must not be made
+    if weight is None or isinstance(weight, UninitializedParameter) or weight.is_meta:
+        return False
+    if next(module.children(), None) is not None:
+        return False
+    before = module.training
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            for training, shape in ((True, (3,)), (False, (2, 3)), (False, (3,))):
+                x = torch.randn(*shape, weight.shape[1], generator=generator).to(weight)
+                module.training = training
+                ours, expected = module.forward(x), F.linear(x, weight, module.bias)
+                torch.testing.assert_close(ours, expected)
+    except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
+        return False
+    finally:
+        module.training = before
+    return True
 
 
 def why_deterministic(module: nn.Module) -> str | None:

@@ -9,12 +9,14 @@ from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.replay import replay_bundle
 from epigram.pipeline.run import check_recipe, compress_recipe, train_recipe
 from epigram.pipeline.settings import CompressSettings
+from epigram.pipeline.steering import SteerSettings
 
 __all__ = [
     "CompressSettings",
     "Compressed",
     "Prediction",
     "Recipe",
+    "SteerSettings",
     "check_recipe",
     "compress",
     "compress_recipe",

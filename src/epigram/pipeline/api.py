@@ -50,7 +50,9 @@ def compress(
     model: nn.Module,
     train_data: Any,
     *,
-    floor: str | Floor,
+    floor: str | Floor | None = None,
+    budget: int | None = None,
+    max_drop: float | None = None,
     loss_fn: LossFn = F.cross_entropy,
     test_data: Any = None,
     out: str | Path | None = None,
@@ -69,6 +71,8 @@ def compress(
         train_data: ``(inputs, targets)``, a map-style data set, a ``TensorSet``, or ``Splits``. All but
             the last are split: a twelfth each for control and validation, by a fixed permutation.
         floor: the least acceptable value of a metric, ``"accuracy>=0.93"``.
+        budget: instead: the best accuracy in so many bytes.
+        max_drop: instead: how much worse than the model itself the accuracy may be on validation.
         loss_fn: (outputs, targets) -> mean NLL per example.
         test_data: read once, from the decoded file; None = no test figures.
         out: where the file goes; None = only into ``folder``.
@@ -85,6 +89,8 @@ def compress(
         DataError: the data do not fit the model.
         EpigramError: see the subclasses.
     """
+    if floor is None and budget is None and max_drop is None:
+        raise ConfigError("compress: expected floor, budget or max_drop")
     if settings is None:
         settings = CompressSettings()
         settings = replace(settings, plain=replace(settings.plain, epochs=0))
@@ -105,7 +111,14 @@ def compress(
     try:
         where = Path(folder) if folder is not None else Path(str(temporary and temporary.name))
         figures = compress_recipe(
-            recipe, settings, where, floor=floor, force=force, progress=progress
+            recipe,
+            settings,
+            where,
+            floor=floor,
+            budget=budget,
+            max_drop=max_drop,
+            force=force,
+            progress=progress,
         )
         path = where / "model.epg" if folder is not None else None
         if out is not None:

@@ -23,14 +23,14 @@ class Rung:
     """One price, the file it gives, and what the decoded network is worth.
 
     Attributes:
-        price: nats of likelihood per nat of code.
+        price: nats of likelihood per nat of code; None = the bits pass made the file.
         contents: what the file says.
         predicted_bytes: its size, computed before encoding.
         control: the floor's metric on the control split.
         validation: the same on the validation split; None = it was not asked.
     """
 
-    price: float
+    price: float | None
     contents: FileContents
     predicted_bytes: int
     control: float
@@ -69,6 +69,11 @@ def choose_file(job: Job, small: nn.Module, twin: Twin) -> tuple[Rung, bool]:
     assert job.floor is not None
     settings = job.settings.quantize
     prices = np.geomspace(settings.coarsest, settings.finest, settings.trials).tolist()
+    if job.budget is not None:
+        rung, within = fit_budget(
+            job.budget, len(prices), lambda index: _rung(job, small, twin, prices[index])
+        )
+        return _judged(job, rung), within
     return climb(
         job.floor,
         len(prices),
@@ -99,9 +104,24 @@ def climb(
     judged = []
     for index in judged_rungs(low, count):
         judged.append(judge(made(index)))
-        if floor.met(_value(judged[-1])):
+        if floor.met(value_of(judged[-1])):
             return judged[-1], True
-    return max(judged, key=lambda r: _margin(floor, r)), False
+    return max(judged, key=lambda r: margin_of(floor, r)), False
+
+
+def fit_budget(budget: int, count: int, rung: Callable[[int], Rung]) -> tuple[Rung, bool]:
+    """The finest rung that stays within the budget, and whether there is one; else the coarsest."""
+    made = cache(rung)
+    if made(0).predicted_bytes > budget:
+        return made(0), False
+    low, high = 0, count - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if made(middle).predicted_bytes <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return made(low), True
 
 
 def judged_rungs(first: int, count: int) -> list[int]:
@@ -156,11 +176,12 @@ def _judged(job: Job, rung: Rung) -> Rung:
     return Rung(rung.price, rung.contents, rung.predicted_bytes, rung.control, value)
 
 
-def _value(rung: Rung) -> float:
+def value_of(rung: Rung) -> float:
+    """The metric on validation; NaN where it was not asked."""
     return math.nan if rung.validation is None else rung.validation
 
 
-def _margin(floor: Floor, rung: Rung) -> float:
+def margin_of(floor: Floor, rung: Rung) -> float:
     """How far a rung is from the floor; a NaN is further than anything."""
-    margin = floor.margin(_value(rung))
+    margin = floor.margin(value_of(rung))
     return -math.inf if math.isnan(margin) else margin

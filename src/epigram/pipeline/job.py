@@ -18,10 +18,12 @@ from epigram import config
 from epigram.data import Splits, TensorSet, check_fits
 from epigram.errors import InterruptedRunError
 from epigram.evaluate import Evaluation, evaluate
+from epigram.goal import Goal
 from epigram.pipeline.identity import describe_recipe
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.source import code
+from epigram.pipeline.steering import Constraint, Controller, HeldBudget, HeldFloor
 from epigram.records import Floor
 from epigram.train import FitResult, Learner, Progress, TrainSettings, fit
 
@@ -31,7 +33,7 @@ PLAIN = "plain.safetensors"
 ProgressChoice = Progress | Literal["auto"] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Job:
     """A run in a claimed folder.
 
@@ -42,6 +44,7 @@ class Job:
         floor: what must be met; None for a plain training run.
         progress: how to show it.
         stop: asked after each step; True ends the run in order.
+        budget: how many bytes the file may take; the floor's metric is then what is made best.
     """
 
     recipe: Recipe
@@ -50,6 +53,7 @@ class Job:
     floor: Floor | None
     progress: ProgressChoice
     stop: Callable[[], bool] | None
+    budget: int | None = None
 
     @cached_property
     def splits(self) -> Splits:
@@ -86,6 +90,13 @@ class Job:
             if self.floor.metric not in self.recipe.metrics:
                 figures.metric(self.floor.metric)
 
+    def resolve(self, goal: Goal, plain: nn.Module) -> None:
+        """Settle the floor and the budget, now that the plain network is known."""
+        self.budget = goal.budget
+        if goal.is_relative:
+            self.floor = goal.floor
+            self.floor = goal.resolved(self.measure(self.splits.validation)(plain))
+
     def check_time(self, what: str) -> None:
         """Is there time left for what comes next? Nothing is lost if not.
 
@@ -111,6 +122,37 @@ class Job:
         floor = self.floor
         assert floor is not None
         return lambda model: self.evaluate(model, part).metric(floor.metric)
+
+    def metric_in(self, figures: Mapping[str, float]) -> float | None:
+        """The floor's metric among an epoch's figures; None where it was not measured."""
+        if self.floor is None:
+            return None
+        if self.floor.metric == "error" and "error" not in figures and "accuracy" in figures:
+            return 1.0 - figures["accuracy"]
+        return figures.get(self.floor.metric)
+
+    def controller(
+        self, stage: Literal["structure", "bits"], *, slack: float = 0.0
+    ) -> Controller | None:
+        """What moves the multiplier of a stage, steered by the control split; None = nothing does."""
+        if self.floor is None or not self.steers(stage):
+            return None
+        return Controller(self.settings.steer, self.constraint(self.splits.control, slack=slack))
+
+    def steers(self, stage: Literal["structure", "bits"]) -> bool:
+        """Is the multiplier of this stage moved?
+
+        A budget steers the bits pass only: the structure pass does not know yet what a weight costs.
+        """
+        steer = self.settings.steer
+        return steer.bits if stage == "bits" else steer.structure and self.budget is None
+
+    def constraint(self, part: TensorSet, *, slack: float = 0.0) -> Constraint:
+        """What the controller of a stage holds, measured on ``part``."""
+        assert self.floor is not None
+        if self.budget is not None:
+            return HeldBudget(self.budget)
+        return HeldFloor(self.floor, len(part), ahead=self.settings.steer.ahead, slack=slack)
 
     def fit(self, learner: Learner, settings: TrainSettings, stage: str) -> FitResult:
         """Train a stage, or go on with it.

@@ -19,8 +19,8 @@ _SAMPLES = 10
 
 def write_report_data(
     job: Job,
-    twin: Twin,
-    decision: Decision,
+    twin: Twin | None,
+    decision: Decision | None,
     seen: Removabilities,
     bins: CalibrationBins | None,
 ) -> None:
@@ -28,14 +28,17 @@ def write_report_data(
 
     Args:
         job: whose folder it goes to.
-        twin: after pruning.
+        twin: after pruning; None = there was no structure pass.
         decision: the cut.
         seen: per scale, each dense unit's last removability.
         bins: of the decoded network on the test set.
     """
-    arrays: dict[str, NDArray[Any]] = {"cut": np.array(decision.chosen.cut)}
+    arrays: dict[str, NDArray[Any]] = {}
+    if decision is not None:
+        arrays["cut"] = np.array(decision.chosen.cut)
     arrays |= {f"removability/{name}": v.astype(np.float32) for name, v in seen.items()}
-    arrays |= _pixels(job, twin)
+    if twin is not None:
+        arrays |= _pixels(job, twin)
     if bins is not None:
         arrays |= _calibration(bins)
     write_npz(job.folder / REPORT_DATA, arrays)

@@ -10,6 +10,7 @@ from epigram import train
 from epigram.config import from_dict
 from epigram.convert import bayesianize
 from epigram.errors import ConfigError
+from epigram.pipeline.bits import STAGE, replayed_bits
 from epigram.pipeline.job import Job
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
@@ -50,6 +51,8 @@ def _learner(job: Job, about: Mapping[str, Any]) -> train.Learner:
         twin = bayesianize(plain, job.example, settings=job.settings.posterior)
         shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
         return StructureLearner(twin, shrinker, job)
+    if stage == STAGE:
+        return replayed_bits(job, plain)
     return SmallLearner(
         job.build(), {}, loss_fn=job.recipe.loss_fn, distillation=distilled(job, plain)
     )

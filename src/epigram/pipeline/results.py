@@ -17,6 +17,8 @@ from epigram.pipeline.files import Rung
 from epigram.pipeline.job import Job, environment
 from epigram.pipeline.verify import cost_figures, counted, dense_bytes, test_figures
 from epigram.prune import Decision
+from epigram.records import Structure
+from epigram.structure import analyse
 from epigram.train import RunFolder, read_metrics
 
 
@@ -26,7 +28,7 @@ def finished(job: Job, *files: str) -> dict[str, Any] | None:
     if not path.exists() or not all((job.folder / name).exists() for name in files):
         return None
     result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    if not (job.folder / "report" / "index.html").exists():
+    if job.settings.page and not (job.folder / "report" / "index.html").exists():
         report.build(job.folder)
     return result
 
@@ -44,14 +46,22 @@ def pruning_figures(decision: Decision) -> dict[str, Any]:
 
 
 def file_figures(
-    job: Job, plain: nn.Module, small: nn.Module, twin: Twin, rung: Rung, path: Path, *, met: bool
+    job: Job,
+    plain: nn.Module,
+    small: nn.Module,
+    twin: Twin | None,
+    rung: Rung,
+    path: Path,
+    *,
+    met: bool,
 ) -> dict[str, Any]:
     """Everything ``result.json`` says about the file, from the file."""
     assert job.floor is not None
     decoded = artifact.load(path, into=job.build()).eval()
     size, dense = path.stat().st_size, dense_bytes(plain)
     shapes = artifact.dense_shapes(job.build())
-    units = twin.units_kept()
+    structure = analyse(plain, job.example, on_failure="leave") if twin is None else None
+    dense_structure = structure or twin.dense_structure  # type: ignore[union-attr]
     return {
         "dense_bytes": dense,
         "file_bytes": size,
@@ -61,25 +71,68 @@ def file_figures(
         **test_figures(job, plain, decoded),
         "floor": {
             "metric": job.floor.metric,
-            "value": job.floor.value,
+            "value": None if job.budget is not None else job.floor.value,
             "larger_is_better": job.floor.larger_is_better,
             "validation_value": rung.validation,
             "control_value": rung.control,
             "met": met,
+            "reason": None if met else _why_not(job, rung, size),
         },
-        "paper_counts": counted(job, plain, copy.deepcopy(small), twin),
-        "units": {name: {"before": b, "after": a} for name, (a, b) in units.items()},
+        "budget": None if job.budget is None else {"bytes": job.budget, "met": size <= job.budget},
+        "paper_counts": (None if twin is None else counted(job, plain, copy.deepcopy(small), twin)),
+        "units": units_left(dense_structure, twin, decoded),
         "parameters": {
             "before": sum(p.numel() for p in plain.parameters()),
-            "after": twin.effective_parameters(),
+            "after": (
+                twin.effective_parameters()
+                if twin is not None and rung.price is not None
+                else sum(p.numel() for p in decoded.parameters())
+            ),
+            "not_zero": sum(int(p.count_nonzero()) for p in decoded.parameters()),
         },
         "quantize_price": rung.price,
         "left_whole": [
-            f"{left.where}: {left.operation}: {left.reason}"
-            for left in twin.dense_structure.left_whole
+            f"{left.where}: {left.operation}: {left.reason}" for left in dense_structure.left_whole
         ],
         **cost_figures(job, plain, decoded, path),
     }
+
+
+def units_left(
+    structure: Structure, twin: Twin | None, decoded: nn.Module
+) -> dict[str, dict[str, int]]:
+    """Per group and position axis: units before and after, those of the file."""
+    shapes = {name: tuple(t.shape) for name, t in decoded.state_dict().items()}
+    found = {}
+    for group in structure.groups:
+        producer = next((m for m in group.members if m.role == "produces"), None)
+        after = group.units
+        if producer is not None:
+            after = shapes[producer.tensor][producer.axis] // producer.index.shape[1]
+        found[group.name] = {"before": group.units, "after": after}
+    for name, (after, before) in (twin.units_kept() if twin is not None else {}).items():
+        found.setdefault(name, {"before": before, "after": after})
+    return found
+
+
+def _why_not(job: Job, rung: Rung, size: int) -> str:
+    """One sentence: what was asked, what was reached, what to try."""
+    assert job.floor is not None
+    if job.budget is not None:
+        return (
+            f"the smallest file has {size} bytes, {size - job.budget} more than the budget; more epochs "
+            "of the bits pass, or a network with fewer units, would make it smaller"
+        )
+    reached = f"{job.floor.metric} {rung.validation:g} on validation, {rung.control:g} on control"
+    if job.floor.met(rung.control):
+        return (
+            f"{reached}: control, which steers, was satisfied and validation, which judges, was not; "
+            "aim further ahead (steer.ahead), train longer, or lower the floor"
+        )
+    return (
+        f"{reached}: not even the file that control likes best holds it; train longer, weigh the "
+        "complexity less (kl_weight), or lower the floor"
+    )
 
 
 def identity_figures(job: Job, run: RunFolder) -> dict[str, Any]:
@@ -106,7 +159,8 @@ def finish(
     result["seconds"] = spent | {k: round(v, 2) for k, v in (seconds or {}).items()}
     result = finite(result)
     atomic.write_json(job.folder / "result.json", result)
-    report.build(job.folder)
+    if job.settings.page:
+        report.build(job.folder)
     return result
 
 

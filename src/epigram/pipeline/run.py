@@ -1,10 +1,11 @@
 """The one place that knows the order of the stages.
 
-plain ─▶ twin ─▶ cut ─▶ fine-tune ─▶ ladder of files ─▶ decode ─▶ test, once ─▶ report
+plain ─▶ twin ─▶ cut ─▶ fine-tune ─▶ bits pass or ladder of files ─▶ decode ─▶ test, once ─▶ report
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from torch import nn
 
 from epigram.config import split_bookkeeping
 from epigram.convert import Twin, convertible_layers, masked_plain
-from epigram.errors import FloorError
-from epigram.pipeline.files import choose_file, write_file
+from epigram.errors import ConfigError, FloorError
+from epigram.goal import Goal
+from epigram.pipeline.bits import bits_stage, choose_candidate
+from epigram.pipeline.files import Rung, choose_file, write_file
 from epigram.pipeline.identity import describe_network, fingerprint
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, job_config
 from epigram.pipeline.pictures import write_calibration, write_report_data
@@ -34,7 +37,7 @@ from epigram.pipeline.results import (
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.stages import finetune_stage, network_in, plain_stage, structure_stage
 from epigram.pipeline.verify import dense_bytes
-from epigram.prune import Decision, choose_cut
+from epigram.prune import Decision, Removabilities, choose_cut
 from epigram.records import Floor
 from epigram.structure import verify_removal
 from epigram.train import RunFolder, deadline
@@ -78,6 +81,8 @@ def compress_recipe(
     folder: str | Path = "runs/compress",
     *,
     floor: str | Floor | None = None,
+    budget: int | None = None,
+    max_drop: float | None = None,
     from_folder: str | Path | None = None,
     force: bool = False,
     progress: ProgressChoice = "auto",
@@ -94,6 +99,9 @@ def compress_recipe(
         settings: of the run; None = the recipe's.
         folder: where everything goes.
         floor: what must be met; None = the recipe's.
+        budget: instead: the best metric in so many bytes. The metric is that of ``floor`` or of the recipe's
+            floor, or accuracy.
+        max_drop: instead: how much worse than the plain network's the metric may be on validation.
         from_folder: take the plain network from this run of ``train_recipe``.
         force: go on although the plain network misses the floor.
         progress: how to show progress; None = silently.
@@ -105,36 +113,69 @@ def compress_recipe(
         EpigramError: bad data, another run's folder, an interruption, a NaN; see the subclasses.
     """
     settings = settings or recipe.settings
-    asked = Floor.parse(floor if floor is not None else recipe.floor)
+    goal = Goal.of(
+        floor if floor is not None else recipe.floor, budget, max_drop, named=floor is not None
+    )
+    asked = goal.floor
     source = None if from_folder is None else Path(from_folder)
     check_layers(recipe)
-    with _claimed(recipe, settings, Path(folder), asked, progress, max_minutes, source) as (
-        job,
-        run,
-    ):
+    with _claimed(
+        recipe, settings, Path(folder), asked, progress, max_minutes, source, goal=goal
+    ) as (job, run):
         done = finished(job, "model.epg", *([POSTERIOR] if keep_posterior else []))
         if done is not None:
             return done
         clock = _Clock()
         plain = plain_stage(job, from_folder=source)
-        _check_feasible(job, plain, force=force)
-        twin, seen = structure_stage(job, plain)
-        job.check_time("prune")
-        with clock("prune"):
-            decision, small = _pruned(job, twin)
-        if keep_posterior:
-            save_posterior(twin, job.folder / POSTERIOR)
-        small = finetune_stage(job, small, twin, plain)
-        job.check_time("quantize")
-        with clock("quantize"):
-            rung, met = choose_file(job, small, twin)
+        job.resolve(goal, plain)
+        if not goal.is_relative:
+            _check_feasible(job, plain, force=force)
+        twin, decision, seen, small = _structured(job, plain, clock, keep_posterior=keep_posterior)
+        rung, met = _file_of(job, small, plain, twin, clock)
+        with clock("write"):
             path = write_file(job, rung.contents)
         with clock("verify"):
             result = identity_figures(job, run)
             result |= file_figures(job, plain, small, twin, rung, path, met=met)
             write_report_data(job, twin, decision, seen, result.pop("_bins", None))
-        result["pruning"] = pruning_figures(decision)
+        if decision is not None:
+            result["pruning"] = pruning_figures(decision)
         return finish(job, result, clock.seconds)
+
+
+def _structured(
+    job: Job, plain: nn.Module, clock: _Clock, *, keep_posterior: bool
+) -> tuple[Twin | None, Decision | None, Removabilities, nn.Module]:
+    """The structure pass with its cut and fine-tuning; without epochs, the plain network as it is."""
+    if job.settings.structure.epochs == 0 and job.settings.bits.epochs > 0:
+        if keep_posterior:
+            raise ConfigError(
+                "keep_posterior: there is no posterior without a structure pass; expected "
+                "structure.epochs > 0"
+            )
+        return None, None, {}, copy.deepcopy(plain)
+    twin, seen = structure_stage(job, plain)
+    job.check_time("prune")
+    with clock("prune"):
+        decision, small = _pruned(job, twin)
+    if keep_posterior:
+        save_posterior(twin, job.folder / POSTERIOR)
+    return twin, decision, seen, finetune_stage(job, small, twin, plain)
+
+
+def _file_of(
+    job: Job, small: nn.Module, plain: nn.Module, twin: Twin | None, clock: _Clock
+) -> tuple[Rung, bool]:
+    """The file, and whether it does what was asked: from the bits pass, or from the ladder."""
+    if job.settings.bits.epochs > 0:
+        front = bits_stage(job, small, plain, twin)
+        job.check_time("choose")
+        with clock("choose"):
+            return choose_candidate(job, front)
+    assert twin is not None
+    job.check_time("quantize")
+    with clock("quantize"):
+        return choose_file(job, small, twin)
 
 
 def check_recipe(recipe: Recipe, floor: Floor) -> None:
@@ -207,6 +248,7 @@ def _claimed(
     progress: ProgressChoice,
     max_minutes: float | None,
     plain_from: Path | None = None,
+    goal: Goal | None = None,
 ) -> Iterator[tuple[Job, RunFolder]]:
     """A job in its folder, which is claimed while the block lasts; randomness is put back after."""
     stop: Callable[[], bool] | None = deadline(max_minutes)
@@ -218,7 +260,7 @@ def _claimed(
         network=describe_network(job.build()),
         plain_from=None if plain_from is None else fingerprint(network_in(plain_from, job)),
         data={name: part["sha256"] for name, part in job.splits.describe().items()},
-        floor=None if floor is None else str(floor),
+        floor=None if floor is None else str(goal or floor),
     )
     numpy_state = np.random.get_state()  # noqa: NPY002  (kept, not used)
     try:

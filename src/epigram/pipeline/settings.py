@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal
 
-from epigram.convert import PosteriorSettings
+from epigram.config import bookkeeping
+from epigram.convert import CodingSettings, PosteriorSettings
 from epigram.errors import ConfigError
+from epigram.pipeline.steering import SteerSettings
 from epigram.prune import PruneSettings
 from epigram.quantize import QuantizeSettings
 from epigram.train import TrainSettings
+
+_BITS: Final[dict[str, Any]] = {
+    "batch_size": 256,
+    "learning_rate": 3e-3,
+    "scale_lr_factor": 2.5,
+    "kl_warmup_epochs": 10.0,
+}
 
 
 @dataclass(frozen=True)
@@ -23,10 +33,16 @@ class CompressSettings:
         structure: training of the twin.
         prune: when and which units go.
         finetune: training of the small network before it is quantised.
-        teacher_share: the plain network's part in the fine-tuning loss, 0 to 1.
+        bits: training of the small network's symbols by the size of their file; 0 epochs = none, the
+            ladder of prices makes the file instead.
+        coding: steps and the prior over symbols.
+        steer: how the floor moves the weight of the complexity in both passes.
+        teacher_share: the plain network's part in the loss of fine-tuning and of the bits pass, 0 to 1.
+        teacher_temperature: what softens its answers and the small network's.
         quantize: the exchange rate between bits and precision.
         profile: ``bare`` (smallest; read with the original class) or ``named``.
         device: where to train.
+        page: write the HTML page and its pictures in the end.
 
     Raises:
         ConfigError: a value is out of range.
@@ -46,15 +62,25 @@ class CompressSettings:
     )
     prune: PruneSettings = field(default_factory=PruneSettings)
     finetune: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=15))
+    bits: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=0, **_BITS))
+    coding: CodingSettings = field(default_factory=CodingSettings)
+    steer: SteerSettings = field(default_factory=SteerSettings)
     teacher_share: float = 0.0
+    teacher_temperature: float = 2.0
     quantize: QuantizeSettings = field(default_factory=QuantizeSettings)
     profile: Literal["bare", "named"] = "bare"
     device: str = "cpu"
+    page: bool = bookkeeping(True)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.teacher_share <= 1.0:
             raise ConfigError(
                 f"CompressSettings.teacher_share: got {self.teacher_share}, expected 0 to 1"
+            )
+        if not 0.0 < self.teacher_temperature < math.inf:
+            raise ConfigError(
+                f"CompressSettings.teacher_temperature: got {self.teacher_temperature}, expected a "
+                "number > 0"
             )
         if self.profile not in ("bare", "named"):
             raise ConfigError(

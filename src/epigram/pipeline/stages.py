@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from epigram.errors import RunFolderError
 from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import PLAIN, Job
+from epigram.pipeline.steering import Controller
 from epigram.prune import Removabilities, Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
@@ -100,24 +101,54 @@ class StructureLearner(BayesianLearner):
     def __init__(self, twin: Twin, shrinker: Shrinker, job: Job) -> None:
         shapes = pictured(job.build())
 
+        self.controller = job.controller("structure", slack=job.settings.prune.tolerance)
+
         def on_epoch(end: EpochEnd) -> Mapping[str, Any]:
             for cut in shrinker.step(twin):
                 slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
             write_frame(job.folder, "structure", end.epoch, twin, shapes)
-            return {"predicted_bytes": trial_bytes(twin)}
+            size_bytes = trial_bytes(twin)
+            return {"predicted_bytes": size_bytes, **steer(self, end, size_bytes)}
 
         super().__init__(twin, len(job.splits.fit), loss_fn=job.recipe.loss_fn, on_epoch=on_epoch)
         self.shrinker = shrinker
+        self.job = job
 
     def state(self) -> dict[str, Any]:
         counts = {name: torch.from_numpy(c) for name, c in self.shrinker.counts.items()}
         seen = {name: torch.from_numpy(v) for name, v in self.shrinker.seen.items()}
-        return {**super().state(), "counts": counts, "seen": seen}
+        remembered = None if self.controller is None else self.controller.remembered
+        return {**super().state(), "counts": counts, "seen": seen, "remembered": remembered}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
+        if self.controller is not None:
+            self.controller.remembered = state["remembered"]
         self.shrinker.counts = {name: c.numpy() for name, c in state["counts"].items()}
         self.shrinker.seen = {name: v.numpy() for name, v in state["seen"].items()}
+
+
+class Steered(Protocol):
+    """A learner whose multiplier a controller may move."""
+
+    job: Job
+    controller: Controller | None
+    kl_multiplier: float
+
+
+def steer(learner: Steered, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
+    """Move a learner's multiplier at the end of an epoch; returns what is logged."""
+    metric = learner.job.metric_in(end.control)
+    if metric is None or learner.controller is None:
+        return {}
+    told = {
+        "multiplier": learner.kl_multiplier,
+        "constraint": learner.controller.constraint.push(metric, size_bytes),
+    }
+    learner.kl_multiplier = learner.controller.next(
+        learner.kl_multiplier, metric=metric, size_bytes=size_bytes, done=end.epoch / end.epochs
+    )
+    return told
 
 
 def structure_stage(job: Job, plain: nn.Module) -> tuple[Twin, Removabilities]:
@@ -197,4 +228,4 @@ def distilled(job: Job, teacher: nn.Module) -> Distillation | None:
     if not share:
         return None
     placed = copy.deepcopy(teacher).to(job.settings.device)
-    return Distillation(teacher=placed, share=share)
+    return Distillation(teacher=placed, share=share, temperature=job.settings.teacher_temperature)

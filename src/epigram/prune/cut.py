@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from epigram.convert import Twin
-from epigram.prune.masks import keep_below, settle
+from epigram.prune.masks import keep_below, rounded, settle
 from epigram.prune.settings import PruneSettings
 from epigram.records import BoolArray, Floor
 
@@ -50,13 +50,15 @@ def choose_cut(
         twin: the trained twin.
         measure: the floor's metric of a plain network, on the control split.
         floor: what has to be met in the end.
-        settings: number of candidates and tolerance.
+        settings: number of candidates, tolerance, and what the numbers of units are rounded to.
     """
     settings = settings or PruneSettings()
     uncut = measure(twin.plain())
+    removability = twin.removability()
     tried: dict[tuple[int, ...], Candidate] = {}
     for cut in candidate_cuts(twin, settings.candidates):
-        keep = settle(twin, keep_below(twin.removability(), cut))
+        keep = settle(twin, keep_below(removability, cut))
+        keep = rounded(twin, keep, removability, settings.round_to)
         key = tuple(int(mask.sum()) for mask in keep.values())
         if key not in tried:
             small = copy.deepcopy(twin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from epigram.convert import Twin, position_key
 from epigram.records import BoolArray, Group
+from epigram.structure import round_masks
 
 Removability = Mapping[str, NDArray[Any]]
 
@@ -42,6 +44,39 @@ def settle(twin: Twin, keep: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         if group.name in settled:
             _settle(twin, group, settled)
     return settled
+
+
+def rounded(
+    twin: Twin, keep: Mapping[str, BoolArray], removability: Removability, round_to: int
+) -> dict[str, BoolArray]:
+    """Masks that leave round numbers of rows: the least removable units come back, with their positions.
+
+    A unit that is several rows of a layer (a head, a channel of every group) counts as so many.
+
+    Args:
+        twin: says which units are how many rows, and which positions are theirs.
+        keep: one mask per scale; units and positions agree.
+        removability: of each unit.
+        round_to: of what the number of rows shall be a multiple; groups that have not enough stay whole.
+    """
+    result = {name: np.array(mask) for name, mask in keep.items()}
+    if round_to == 1:
+        return result
+    groups = [group for group in twin.structure.groups if group.name in result]
+    multiples = {group.name: round_to // math.gcd(round_to, _rows(group)) for group in groups}
+    units = {name: result[name] for name in multiples}
+    for name, mask in round_masks(units, removability, multiples).items():
+        came_back, result[name] = mask & ~result[name], mask
+        for axis in twin.structure.positions:
+            key = position_key(axis)
+            if axis.group == name and key in result:
+                result[key] = result[key] | came_back[twin.position_owners(key)]
+    return result
+
+
+def _rows(group: Group) -> int:
+    """How many rows of the layer that produces it one unit is."""
+    return int(next(m.index.shape[1] for m in group.members if m.role == "produces"))
 
 
 def _settle(twin: Twin, group: Group, settled: dict[str, BoolArray]) -> None:

@@ -1,4 +1,7 @@
-"""When a unit goes during training: its scale has been noise for some epochs in a row."""
+"""When a unit goes during training: its scale has been noise for some epochs in a row.
+
+``docs/training.md`` derives the rule; ``benchmarks/recovery.py`` shows which units it would have removed wrongly.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 
 from epigram.convert import Cut, Twin
 from epigram.convert.settings import PriorName
-from epigram.prune.masks import keep_below, settle
+from epigram.prune.masks import keep_below, rounded, settle
 from epigram.prune.settings import PruneSettings
 
 Removabilities: TypeAlias = dict[str, NDArray[np.float64]]
@@ -46,6 +49,7 @@ class Shrinker:
         asked = settings.shrink_cut
         self.cut = SUGGESTED_CUT[prior] if asked is None else asked
         self.patience = settings.shrink_patience
+        self.round_to = settings.round_to
         self.counts: dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
         self.seen: Removabilities = {}
 
@@ -70,7 +74,7 @@ class Shrinker:
             keep[name] = self.counts[name] < self.patience
             if not keep[name].any():
                 keep[name] = keep_below({name: values}, -np.inf)[name]
-        keep = settle(twin, keep)
+        keep = rounded(twin, settle(twin, keep), removability, self.round_to)
         if all(mask.all() for mask in keep.values()):
             return []
         self.counts = {name: counts[keep[name]] for name, counts in self.counts.items()}

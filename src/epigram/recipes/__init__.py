@@ -7,12 +7,15 @@ from collections.abc import Callable
 from epigram.errors import ConfigError
 from epigram.pipeline import Recipe
 from epigram.recipes import cifar, lenet
+from epigram.recipes.widths import widths, with_widths
 
 _RECIPES: dict[str, Callable[[], Recipe]] = {
     "lenet-300-100/mnist": lenet.lenet_300_100,
     "lenet-300-100-conv/mnist": lenet.lenet_300_100_conv,
     "lenet-5/mnist": lenet.lenet_5,
     "lenet-5-horseshoe/mnist": lenet.lenet_5_horseshoe,
+    "lenet-5-bits/mnist": lenet.lenet_5_bits,
+    "lenet-300-100-bits/mnist": lenet.lenet_300_100_bits,
     **cifar.recipes(),
 }
 
@@ -36,4 +39,4 @@ def get(name: str) -> Recipe:
         ) from None
 
 
-__all__ = ["Recipe", "get", "names"]
+__all__ = ["Recipe", "get", "names", "widths", "with_widths"]

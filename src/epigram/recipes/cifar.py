@@ -14,7 +14,7 @@ from functools import partial
 from torch import nn
 
 from epigram.data import Augment, Preprocess, cifar
-from epigram.pipeline import CompressSettings, Recipe
+from epigram.pipeline import CompressSettings, Recipe, SteerSettings
 from epigram.recipes.convolutional import VGG16, AllConv, MLPMeans
 from epigram.recipes.pretrained import Pretrained
 from epigram.recipes.residual import CifarResNet, CifarResNet50, channels_first
@@ -34,12 +34,13 @@ _STRUCTURE = TrainSettings(
     logvar_lr_factor=10.0,
     scale_lr_factor=10.0,
     grad_clip=5.0,
+    channels_last=True,
 )
 
 _SMALL = CompressSettings(
-    plain=TrainSettings(epochs=40, learning_rate=2e-3, lr_warmup_epochs=1.0),
+    plain=TrainSettings(epochs=40, learning_rate=2e-3, lr_warmup_epochs=1.0, channels_last=True),
     structure=_STRUCTURE,
-    finetune=TrainSettings(epochs=25, learning_rate=2e-3),
+    finetune=TrainSettings(epochs=25, learning_rate=2e-3, channels_last=True),
     teacher_share=_TEACHER_SHARE,
 )
 
@@ -48,6 +49,7 @@ _MLP = replace(
     plain=TrainSettings(epochs=20),
     structure=replace(_STRUCTURE, kl_weight=0.3),
     finetune=TrainSettings(epochs=20),
+    steer=SteerSettings(structure=False),  # it has a KL weight of its own
 )
 
 _SGD = TrainSettings(
@@ -57,6 +59,7 @@ _SGD = TrainSettings(
     nesterov=True,
     weight_decay=5e-4,
     lr_warmup_epochs=2.0,
+    channels_last=True,
 )
 
 _LARGE = CompressSettings(

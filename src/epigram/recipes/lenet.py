@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from torch import nn
 
-from epigram.convert import PosteriorSettings
+from epigram.convert import CodingSettings, PosteriorSettings
 from epigram.data import Augment, Preprocess, mnist
-from epigram.pipeline import CompressSettings, Recipe
+from epigram.pipeline import CompressSettings, Recipe, SteerSettings
 from epigram.prune import PruneSettings
 from epigram.recipes.networks import LeNet5Caffe, LeNet300100, LeNet300100Conv
 from epigram.train import TrainSettings
@@ -16,6 +16,9 @@ from epigram.train import TrainSettings
 _MEAN, _STD = 0.1307, 0.3081
 
 _TEACHER_SHARE = 0.5
+
+_UNSTEERED = SteerSettings(structure=False)
+"""Where a recipe has a KL weight of its own."""
 
 _MLP = CompressSettings(
     plain=TrainSettings(epochs=20),
@@ -29,6 +32,7 @@ _MLP = CompressSettings(
     ),
     finetune=TrainSettings(epochs=20, learning_rate=2e-3),
     teacher_share=_TEACHER_SHARE,
+    steer=_UNSTEERED,
 )
 
 _CONV = CompressSettings(
@@ -44,6 +48,7 @@ _CONV = CompressSettings(
     prune=PruneSettings(shrink_cut=1.0),
     finetune=TrainSettings(epochs=25, learning_rate=2e-3),
     teacher_share=_TEACHER_SHARE,
+    steer=_UNSTEERED,
 )
 
 _CONV_HORSESHOE = replace(
@@ -52,6 +57,38 @@ _CONV_HORSESHOE = replace(
     finetune=replace(_CONV.finetune, epochs=40),
     posterior=PosteriorSettings(prior="group-horseshoe", scale_logvar_init=-2.0),
     prune=PruneSettings(candidates=64, tolerance=0.003),
+)
+
+_MLP_BITS = replace(
+    _MLP,
+    finetune=replace(_MLP.finetune, epochs=5),
+    bits=TrainSettings(
+        epochs=60,
+        batch_size=256,
+        learning_rate=2e-3,
+        scale_lr_factor=3.0,
+        final_factor=0.02,
+        kl_weight=1.0,
+        kl_warmup_epochs=15.0,
+    ),
+    coding=CodingSettings(steps_per_std=4.0),
+    teacher_share=0.9,
+    teacher_temperature=3.0,
+)
+
+_CONV_BITS = replace(
+    _CONV,
+    finetune=replace(_CONV.finetune, epochs=5),
+    bits=replace(
+        _MLP_BITS.bits,
+        epochs=80,
+        learning_rate=3e-3,
+        scale_lr_factor=2.0,
+        kl_weight=6.0,
+        kl_warmup_epochs=20.0,
+    ),
+    teacher_share=0.9,
+    teacher_temperature=3.0,
 )
 
 
@@ -111,4 +148,26 @@ def lenet_5_horseshoe() -> Recipe:
         LeNet5Caffe,
         _CONV_HORSESHOE,
         "accuracy>=0.99",
+    )
+
+
+def lenet_5_bits() -> Recipe:
+    """LeNet-5-Caffe on MNIST, trained by the bytes of its file."""
+    return _recipe(
+        "lenet-5-bits/mnist",
+        "LeNet-5-Caffe on MNIST with a bits pass: the loss is the size of the file",
+        LeNet5Caffe,
+        _CONV_BITS,
+        "accuracy>=0.989",
+    )
+
+
+def lenet_300_100_bits() -> Recipe:
+    """LeNet-300-100 on MNIST, trained by the bytes of its file."""
+    return _recipe(
+        "lenet-300-100-bits/mnist",
+        "LeNet-300-100 on MNIST with a bits pass: the loss is the size of the file",
+        LeNet300100,
+        _MLP_BITS,
+        "accuracy>=0.981",
     )

@@ -14,11 +14,11 @@ class LeNet300100(nn.Module):
     266 610 parameters.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fc1: int = 300, fc2: int = 100) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(784, 300)
-        self.fc2 = nn.Linear(300, 100)
-        self.fc3 = nn.Linear(100, 10)
+        self.fc1 = nn.Linear(784, fc1)
+        self.fc2 = nn.Linear(fc1, fc2)
+        self.fc3 = nn.Linear(fc2, 10)
 
     def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
         x = torch.flatten(x, 1)
@@ -34,11 +34,11 @@ class LeNet300100Conv(nn.Module):
     The same function of the same 266 610 parameters: a compression method should not care.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fc1: int = 300, fc2: int = 100) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(784, 300, kernel_size=1)
-        self.fc2 = nn.Conv2d(300, 100, kernel_size=1)
-        self.fc3 = nn.Conv2d(100, 10, kernel_size=1)
+        self.fc1 = nn.Conv2d(784, fc1, kernel_size=1)
+        self.fc2 = nn.Conv2d(fc1, fc2, kernel_size=1)
+        self.fc3 = nn.Conv2d(fc2, 10, kernel_size=1)
 
     def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
         x = torch.flatten(x, 1).unsqueeze(-1).unsqueeze(-1)
@@ -53,12 +53,12 @@ class LeNet5Caffe(nn.Module):
     431 080 parameters; the network that most compression papers call LeNet-5.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, conv1: int = 20, conv2: int = 50, fc1: int = 500) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 20, kernel_size=5)
-        self.conv2 = nn.Conv2d(20, 50, kernel_size=5)
-        self.fc1 = nn.Linear(800, 500)
-        self.fc2 = nn.Linear(500, 10)
+        self.conv1 = nn.Conv2d(1, conv1, kernel_size=5)
+        self.conv2 = nn.Conv2d(conv1, conv2, kernel_size=5)
+        self.fc1 = nn.Linear(16 * conv2, fc1)
+        self.fc2 = nn.Linear(fc1, 10)
 
     def forward(self, x: Float[Tensor, "batch 1 28 28"]) -> Float[Tensor, "batch 10"]:
         x = F.relu(F.max_pool2d(self.conv1(x), 2))

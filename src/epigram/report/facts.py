@@ -70,6 +70,9 @@ def columns(rows: Sequence[Fact]) -> tuple[tuple[str, ...], list[tuple[str, ...]
 def floor_words(result: Record) -> tuple[str, bool] | None:
     """``accuracy ≥ 98.20 %`` and whether it was met; None where no floor was asked for."""
     metric, value = text(result, "floor", "metric"), number(result, "floor", "value")
+    budget = number(result, "budget", "bytes")
+    if metric is not None and budget is not None:
+        return f"{metric} in {in_bytes(budget)}", at(result, "budget", "met") is True
     met = at(result, "floor", "met")
     if metric is None or value is None or not isinstance(met, bool):
         return None
@@ -94,7 +97,8 @@ def headline(result: Record, *, recipe: str | None, fallback: str) -> str:
     sentence = f"{name}: {', '.join(pieces)}" if pieces else f"{name}: not finished yet"
     floor = floor_words(result)
     if floor is not None:
-        sentence += f"; floor {floor[0]} {'met' if floor[1] else 'not met'}"
+        what = "floor" if number(result, "budget", "bytes") is None else "budget"
+        sentence += f"; {what} {floor[0]} {'met' if floor[1] else 'not met'}"
     return sentence
 
 
@@ -113,6 +117,14 @@ def _floor(result: Record) -> Fact | None:
     if asked is None:
         return None
     metric = text(result, "floor", "metric") or ""
+    if (budget := number(result, "budget", "bytes")) is not None:
+        return Fact(
+            f"budget, {metric}",
+            f"asked {in_bytes(budget)}",
+            metric_value(metric, number(result, "floor", "validation_value")),
+            f"{'kept' if asked[1] else 'NOT kept'}; the decoded file on validation images",
+            "good" if asked[1] else "bad",
+        )
     value = number(result, "floor", "value") or 0.0
     reached = number(result, "floor", "validation_value")
     spare = "" if reached is None else _spare(metric, abs(reached - value), met=asked[1])

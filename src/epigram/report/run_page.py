@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 from epigram.atomic import write_bytes
-from epigram.report import bars, calibration, curves, facts, movies, page, pixels, removability
+from epigram.report import (
+    bars,
+    calibration,
+    curves,
+    facts,
+    movies,
+    page,
+    pixels,
+    removability,
+    steering,
+)
 from epigram.report.folder import Record, Run, flatten, number, read_run, record, text
 from epigram.report.plates import Absent, Exhibit, Movie
 from epigram.report.style import DARK, LIGHT, drawing, png
@@ -59,7 +69,9 @@ def build(folder: Path) -> Path:
 def _sections(run: Run, target: Path) -> Iterable[str]:
     yield page.tiles(_tiles(run.result))
     yield _asked_and_reached(run)
-    training = [curves.accuracy(run), curves.losses(run)]
+    training: list[Exhibit] = [curves.accuracy(run), curves.losses(run)]
+    if (steered := steering.steering(run)) is not None:
+        training.append(steered)
     yield page.section(
         "Training",
         "The plain network and its Bayesian counterpart, epoch by epoch.",
@@ -136,7 +148,8 @@ def _tiles(result: Record) -> Iterable[tuple[str, str, str, str]]:
         yield "test error", percent(shown), remark, ""
     floor = facts.floor_words(result)
     if floor is not None:
-        yield "floor", "met" if floor[1] else "not met", floor[0], "good" if floor[1] else "bad"
+        what = "floor" if number(result, "budget", "bytes") is None else "budget"
+        yield what, "met" if floor[1] else "not met", floor[0], "good" if floor[1] else "bad"
     units = facts.unit_summary(result)
     if units is not None:
         yield "hidden units", units, "removed physically, not masked", ""

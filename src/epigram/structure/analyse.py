@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal
 from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
 from epigram.structure.grouping import SizedStructure, describe
+from epigram.structure.normalise import can_be_narrow
+from epigram.structure.parts import analyse_parts
 from epigram.structure.propagate import Propagation
-from epigram.structure.trace import named_tensors, trace
+from epigram.structure.trace import NotExportableError, named_tensors, trace
 from epigram.structure.trial import keep_what_can_go
 
 if TYPE_CHECKING:
@@ -22,11 +24,14 @@ def analyse(
     example_inputs: ExampleInputs,
     *,
     attention: Literal["heads", "places"] = "heads",
+    stream: Literal["whole", "narrow"] = "whole",
     on_failure: Literal["raise", "leave"] = "raise",
 ) -> SizedStructure:
     """Which units of a network fall together, who produces and who reads them.
 
-    The model's training mode, tensors and the global random state are as before afterwards.
+    The model's training mode, tensors and the global random state are as before afterwards. Where the
+    forward pass as a whole cannot be exported, the parts that can are analysed by themselves, and
+    ``left_whole`` says so.
 
     Args:
         model: Any plain module; its own class is kept by the surgery.
@@ -34,6 +39,9 @@ def analyse(
             examples of the batch are enough.
         attention: The units where heads times places are split up: whole heads, or the same
             place of every head (the width of a head).
+        stream: What becomes of units under the statistics of ``nn.LayerNorm`` and ``nn.RMSNorm`` (the
+            residual stream of a transformer): they stay, or they may go, and the normalisations go
+            on counting them as zeros.
         on_failure: ``"leave"``: a network nothing can be said about has no groups, and the reason
             is in ``left_whole``, instead of an error.
 
@@ -41,8 +49,16 @@ def analyse(
         UnsupportedModelError: the model cannot be traced or copied, has no values yet, or no layer
             has parameters that read or produce units; the message says which.
     """
+    by_places = attention == "places"
+
+    def analysis(part: nn.Module, inputs: ExampleInputs) -> SizedStructure:
+        return _analyse(part, inputs, by_places=by_places, by_stream=stream == "narrow")
+
     try:
-        return _analyse(model, example_inputs, by_places=attention == "places")
+        try:
+            return analysis(model, example_inputs)
+        except NotExportableError as error:
+            return analyse_parts(model, example_inputs, analysis, error)
     except UnsupportedModelError as error:
         if on_failure == "raise":
             raise
@@ -51,7 +67,9 @@ def analyse(
         return SizedStructure((), (), left, shapes)
 
 
-def _analyse(model: nn.Module, example_inputs: ExampleInputs, *, by_places: bool) -> SizedStructure:
+def _analyse(
+    model: nn.Module, example_inputs: ExampleInputs, *, by_places: bool, by_stream: bool
+) -> SizedStructure:
     empty = [name for name, tensor in named_tensors(model).items() if tensor.is_meta]
     if empty:
         raise UnsupportedModelError(
@@ -59,7 +77,9 @@ def _analyse(model: nn.Module, example_inputs: ExampleInputs, *, by_places: bool
             "copy, so put the model on a real one first: model.to_empty(device='cpu'), then load it"
         )
     traced = trace(model, example_inputs)
-    propagation = Propagation(traced, by_places=by_places)
+    modules = model.named_modules() if by_stream else ()
+    narrowable = [name for name, module in modules if can_be_narrow(module)]
+    propagation = Propagation(traced, by_places=by_places, narrowable=narrowable)
     if not any(use.role in ("reads", "produces") for use in propagation.uses):
         met = sorted(
             {str(n.target) for n in traced.graph_module.graph.nodes if n.op == "call_function"}

@@ -89,7 +89,7 @@ class NarrowAttention(nn.MultiheadAttention):
 
 
 def fit_attention_(module: nn.MultiheadAttention, name: str) -> None:
-    """Make ``num_heads`` agree with the tensors; with fewer heads the module changes its class.
+    """Make ``num_heads`` and ``embed_dim`` agree with the tensors; if those are less, the class changes.
 
     Raises:
         ConfigError: the tensors hold no whole number of heads, the keys have learned biases of
@@ -98,7 +98,14 @@ def fit_attention_(module: nn.MultiheadAttention, name: str) -> None:
     packed: Tensor | None = module.in_proj_weight
     rows = module.q_proj_weight.shape[0] if packed is None else packed.shape[0] // 3
     heads, rest = divmod(rows, module.head_dim)
-    if heads == module.num_heads and not rest:
+    widths = [
+        weight.shape[1]
+        for weight in (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight, packed)
+        if weight is not None
+    ]
+    query, key, value = widths if len(widths) == 3 else widths * 3
+    same = (query, key, value) == (module.embed_dim, module.kdim, module.vdim)
+    if heads == module.num_heads and not rest and same:
         return
     if rest or module.out_proj.weight.shape[1] != rows:
         raise ConfigError(f"{name}: {rows} rows are no whole number of heads of {module.head_dim}")
@@ -108,6 +115,7 @@ def fit_attention_(module: nn.MultiheadAttention, name: str) -> None:
         raise ConfigError(f"{name}: {type(module).__name__} may have a forward of its own")
     module.__class__ = NarrowAttention
     module.num_heads = heads
+    module.embed_dim, module.kdim, module.vdim = query, key, value
     module._qkv_same_embed_dim = False  # noqa: SLF001 - keeps PyTorch's fused encoder kernel away
 
 

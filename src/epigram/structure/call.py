@@ -24,11 +24,13 @@ class Weight:
     """A parameter or buffer of the model, not yet used: its name and shape.
 
     ``start``: it is a part (packed queries, keys and values) that begins at this row of the whole.
+    ``flipped``: a matrix seen the other way round (``weight.T``); ``shape`` is that of what is seen.
     """
 
     name: str
     shape: tuple[int, ...]
     start: int | None = None
+    flipped: bool = False
 
 
 Value: TypeAlias = "Tensor | Weight | list[Any] | None"
@@ -42,6 +44,7 @@ class Engine(Protocol):
 
     space: LabelSpace
     by_places: bool
+    by_stream: bool
 
     def value(self, node: Node) -> Value: ...
     def stream(self, node: Node) -> Tensor | None: ...
@@ -57,6 +60,7 @@ class Engine(Protocol):
         single: bool = False,
     ) -> None: ...
     def note_consumed(self, labels: Tensor) -> None: ...
+    def note_counted(self, weight: Weight, labels: Tensor) -> bool: ...
 
 
 class Call:

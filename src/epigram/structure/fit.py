@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from epigram.errors import ConfigError
 from epigram.structure.attention import fit_attention_
+from epigram.structure.normalise import fit_normalisation_
 from epigram.structure.trace import first_names, named_tensors
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _fit(module: nn.Module, name: str) -> None:
         module.num_groups = weight.shape[0] if per_channel else module.num_groups
         _agree(name, module.bias, module.num_channels)
     elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        module.normalized_shape = tuple(weight.shape)
+        fit_normalisation_(module, name)
     elif isinstance(module, nn.PReLU):
         module.num_parameters = weight.shape[0]
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SEED = 20170224
-_LARGE = 50_000_000
+_LARGE = 200_000_000
 """More parameters than this are tried in their own precision, to spare memory."""
-_LIGHT_FLOPS = 2_000_000_000
+_LIGHT_FLOPS = 500_000_000
 _LEAST_WIDTH, _LEAST_LENGTH = 48, 16
 
 
@@ -29,10 +29,10 @@ def in_general_position(
 ) -> tuple[nn.Module, tuple[Any, ...]]:
     """A copy with random weights, and random inputs of the same shapes where it accepts them."""
     generator = torch.Generator().manual_seed(_SEED)
-    network = copied(model)
+    network = copied(model).requires_grad_(False)
     for module in network.modules():
         _randomise_(module, generator)
-    drawn = tuple(_random_like(x, generator) for x in inputs)
+    drawn: tuple[Any, ...] = pytree.tree_map(lambda x: _random_like(x, generator), inputs)
     if sum(parameter.numel() for parameter in network.parameters()) > _LARGE:
         return network, drawn if _runs(network, drawn) else inputs
     with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
@@ -65,6 +65,8 @@ def flops(network: nn.Module, inputs: tuple[Any, ...]) -> int:
 
 
 def _one_example(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(x, torch.Tensor) and x.dim() < 4 for x in value):
+        return value[:1]
     batch = isinstance(value, torch.Tensor) and value.dim() > 1
     return value[:1] if batch else value
 
@@ -112,7 +114,8 @@ def _doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
         return value.double() if floating else value
 
-    return tuple(double(value) for value in inputs)
+    doubled: tuple[Any, ...] = pytree.tree_map(double, inputs)
+    return doubled
 
 
 def _runs(network: nn.Module, inputs: tuple[Any, ...]) -> bool:

@@ -67,6 +67,11 @@ class LabelSpace:
         """:meth:`find` of a label tensor, as an array of the same shape."""
         return self.find(labels.numpy())
 
+    def classes(self, labels: Tensor) -> IntArray:
+        """Which classes occur in a label tensor, each once."""
+        (labels,) = _without_repeats(labels)
+        return np.unique(self.find(labels.reshape(-1).numpy()))
+
     def unite(self, first: Tensor, second: Tensor, cause: Cause) -> None:
         """Merge classes element by element; what meets a special label is pinned instead."""
         first, second = _without_repeats(first, second)

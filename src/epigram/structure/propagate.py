@@ -25,7 +25,7 @@ from epigram.structure.rules import find_rule
 from epigram.structure.rules.opaque import pin_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from torch import Tensor
     from torch.fx import Node
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from epigram.records import BoolArray, Role
     from epigram.structure.trace import Traced
 
+_STATISTICS = ("running_mean", "running_var")
 _OUTPUT = Cause("output", "forward", "it is the network's output", natural=True)
 
 
@@ -67,10 +68,15 @@ class Propagation:
     """The run of one graph on labels; see :class:`epigram.structure.call.Engine`.
 
     ``by_places``: of heads times places it is not the heads that are units, but the places.
+    ``by_stream``: units may go under the normalisations ``narrowable`` (names of modules).
     """
 
-    def __init__(self, traced: Traced, *, by_places: bool = False) -> None:
+    def __init__(
+        self, traced: Traced, *, by_places: bool = False, narrowable: Collection[str] = ()
+    ) -> None:
         self.space, self.by_places = LabelSpace(), by_places
+        self.by_stream, self._narrowable = bool(narrowable), frozenset(narrowable)
+        self._counted: list[Tensor] = []
         self.uses: list[Use] = []
         self.movements: list[Movement] = []
         self._traced = traced
@@ -85,6 +91,7 @@ class Propagation:
                 self.space.pin(labels, _OUTPUT)
         self._settle_direct_tensors()
         self._make_rectangular()
+        self._silence_counted()
 
     # --- what rules ask for
 
@@ -121,6 +128,8 @@ class Propagation:
         *,
         single: bool = False,
     ) -> None:
+        if weight.flipped:
+            axis = 1 - axis
         if weight.start is not None:
             labels = self._in_the_whole(weight, axis, labels)
         for use in self.uses:
@@ -138,6 +147,13 @@ class Propagation:
             if use.role == "produces":
                 found = np.isin(self.space.roots(use.labels), first_roots)
                 use.consumed = found if use.consumed is None else use.consumed | found
+
+    def note_counted(self, weight: Weight, labels: Tensor) -> bool:
+        """A normalisation counts these labels; may it do so when some are not there any more?"""
+        found = weight.name.rpartition(".")[0] in self._narrowable
+        if found:
+            self._counted.append(labels)
+        return found
 
     def activations(self) -> Iterator[tuple[Tensor, list[str]]]:
         """The labels of every activation, and the modules it was computed in, outermost first."""
@@ -219,6 +235,17 @@ class Propagation:
 
     # --- afterwards
 
+    def _silence_counted(self) -> None:
+        """What a normalisation counts has to be zero to be gone: in all that produces or shifts it."""
+        if not self._counted:
+            return
+        counted = np.unique(np.concatenate([self.space.roots(x) for x in self._counted]))
+        for use in self.uses:
+            if use.role == "reads" or use.tensor.rpartition(".")[2] in _STATISTICS:
+                continue
+            found = np.isin(self.space.roots(use.labels), counted)
+            use.consumed = found if use.consumed is None else use.consumed | found
+
     def _in_the_whole(self, weight: Weight, axis: int, labels: Tensor) -> Tensor:
         """Labels along an axis of a part of a tensor, as labels along that axis of all of it."""
         if axis != 0 or weight.start is None:
@@ -233,7 +260,10 @@ class Propagation:
             shape = self._traced.shapes[weight.name]
             self._direct[weight.name] = self.space.fresh(torch.Size(shape).numel()).reshape(shape)
         labels = self._direct[weight.name]
-        return labels if weight.start is None else labels.narrow(0, weight.start, weight.shape[0])
+        if weight.start is not None:
+            rows = weight.shape[1 if weight.flipped else 0]
+            labels = labels.narrow(0, weight.start, rows)
+        return labels.t() if weight.flipped else labels
 
     def _settle_direct_tensors(self) -> None:
         """Tensors used by themselves become carriers along the one axis where their units differ."""

@@ -23,6 +23,10 @@ ExampleInputs: TypeAlias = "tuple[Any, ...] | Tensor"
 _TRACE_BATCH = 2
 
 
+class NotExportableError(UnsupportedModelError):
+    """``torch.export`` cannot follow the forward pass as a whole."""
+
+
 @dataclass(frozen=True)
 class Traced:
     """An exported forward pass.
@@ -75,7 +79,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
     """Export the model's forward pass in eval mode; the model is left as it was.
 
     Raises:
-        UnsupportedModelError: ``torch.export`` cannot follow the forward pass.
+        NotExportableError: ``torch.export`` cannot follow the forward pass.
     """
     given = as_tuple(example_inputs)
     with evaluating(model), _quiet():
@@ -88,7 +92,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
                     raise
                 exported = torch.export.export(model, given, strict=False)
             except Exception as error:  # noqa: BLE001
-                raise UnsupportedModelError(
+                raise NotExportableError(
                     f"structure: torch.export cannot trace {type(model).__name__}.forward: "
                     f"{_first_line(error)}; expected a forward pass without control flow that "
                     "depends on values, called as model(*example_inputs)"

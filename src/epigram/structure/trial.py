@@ -9,27 +9,30 @@ removal raises, warns or changes a value is left whole, and the operation in its
 from __future__ import annotations
 
 import contextlib
-import traceback
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import torch
 
 from epigram.records import Group, LeftWhole
 from epigram.structure.attributes import candidates, choices, settled
 from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.general import flops, in_general_position, lighter
+from epigram.structure.obstacle import (
+    Obstacle,
+    counts_units,
+    explained,
+    from_error,
+    movements_by_group,
+)
+from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
 from epigram.structure.surgery import mask_units_, shrink_parameters_
 from epigram.structure.trace import evaluating, named_tensors
 from epigram.structure.verify import compare, outputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import nn
 
@@ -38,50 +41,9 @@ if TYPE_CHECKING:
     from epigram.structure.plan import Plan
     from epigram.structure.propagate import Movement, Propagation
 
-_OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
-_INSTALLED = str(Path(torch.__file__).parent.parent)
-_SEED = 20170224
 _TRIALS, _THOROUGH_TRIALS, _LEAST_TRIALS = 6, 16, 4
-_BUDGET_FLOPS = 200_000_000_000
+_BUDGET_FLOPS = 100_000_000_000
 """What trials may cost, for every decision; counted, not timed, so that results do not depend on the machine."""
-_BY_PLACE = frozenset(
-    [
-        "slice",
-        "select",
-        "narrow",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "tensor_split",
-        "unsafe_split",
-        "unsafe_chunk",
-        "unbind",
-        "roll",
-        "rot90",
-        "index",
-        "index_select",
-        "gather",
-        "take_along_dim",
-        "unfold",
-        "diagonal",
-        "repeat",
-        "repeat_interleave",
-        "tile",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "channel_shuffle",
-        "native_channel_shuffle",
-    ]
-)
-"""Data movements whose arguments count units; the others keep or regroup all of them."""
-
-
-@dataclass(frozen=True)
-class _Obstacle:
-    """Why a trial failed: the source line where it did, or "" if only values differ."""
-
-    source: str
-    reason: str
 
 
 def keep_what_can_go(
@@ -96,24 +58,54 @@ def keep_what_can_go(
         return structure
     network, inputs = in_general_position(model, inputs)
     inputs = lighter(network, inputs)
+    passed = movements_by_group(structure, propagation)
     trial = _Trial(
         structure,
         network,
         inputs,
-        patterns=_affordable(network, inputs, thorough=_counts_units(propagation)),
+        patterns=_affordable(network, inputs, thorough=counts_units(propagation)),
         numbers=candidates(structure, propagation, network, inputs),
+        passed=passed,
     )
-    _, refused = trial.accept([], removable)
+    refused = trial.refused(removable)
+    names = {group.name for group in structure.groups} - set(refused)
+    left = tuple(explained(name, obstacle, passed[name]) for name, obstacle in refused.items())
+    return _restricted(structure, names, left, trial.following)
+
+
+def confirmed(
+    structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...]
+) -> SizedStructure:
+    """A structure that was found part by part, without the groups that the whole network does not let go."""
+    removable = [group for group in structure.groups if group.units > 1]
+    if not removable:
+        return structure
+    network, inputs = in_general_position(model, inputs)
+    inputs = lighter(network, inputs)
+    trial = _Trial(structure, network, inputs, patterns=_LEAST_TRIALS, numbers=[], passed={})
+    trial.following = list(structure.attributes)
+    refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
     left = tuple(
-        _explain(structure.group(name), obstacle, propagation) for name, obstacle in refused.items()
+        LeftWhole(name, "forward", f"without its units the network does not work ({o.reason})")
+        for name, o in refused.items()
     )
+    return _restricted(structure, names, left, structure.attributes)
+
+
+def _restricted(
+    structure: SizedStructure,
+    names: set[str],
+    left: tuple[LeftWhole, ...],
+    following: Sequence[Attribute],
+) -> SizedStructure:
+    """The structure with these groups only."""
     return replace(
         structure,
         groups=tuple(group for group in structure.groups if group.name in names),
         positions=tuple(p for p in structure.positions if p.group is None or p.group in names),
         left_whole=structure.left_whole + left,
-        attributes=settled(trial.following, names),
+        attributes=settled(following, names),
     )
 
 
@@ -128,47 +120,100 @@ class _Trial:
         *,
         patterns: int,
         numbers: list[Attribute],
+        passed: Mapping[str, list[Movement]],
     ) -> None:
         self.structure, self.network, self.inputs = structure, network, inputs
-        self.patterns, self.numbers = patterns, numbers
+        self.patterns, self.numbers = min(patterns, _LEAST_TRIALS), numbers
+        self.all_patterns = patterns
         self.following: list[Attribute] = []
+        self._lines = {name: {m.source for m in moved} for name, moved in passed.items()}
+        self._refusals: set[tuple[str, frozenset[tuple[type, str]]]] = set()
+
+    def refused(self, removable: list[Group]) -> dict[str, Obstacle]:
+        """The groups that cannot go, and why.
+
+        Decided on a few removals each; what is accepted then passes all of them, together, or is
+        decided anew on all.
+        """
+        before = self.following
+        accepted, refused = self.accept([], removable)
+        if self.patterns == self.all_patterns:
+            return refused
+        self.patterns = self.all_patterns
+        if accepted and self._obstacle(accepted) is not None:
+            self.following = before
+            _, more = self.accept([], accepted)
+            refused |= more
+        return refused
 
     def accept(
         self, base: list[Group], candidates: list[Group]
-    ) -> tuple[list[Group], dict[str, _Obstacle]]:
-        """Add as many candidates to those accepted as can go with them, by halving."""
+    ) -> tuple[list[Group], dict[str, Obstacle]]:
+        """Add as many candidates to those accepted as can go with them, part by part."""
         obstacle = self._with_numbers(base, candidates)
         if obstacle is None:
             return base + candidates, {}
         if len(candidates) == 1:
             return base, {candidates[0].name: obstacle}
-        half = len(candidates) // 2
-        base, refused = self.accept(base, candidates[:half])
-        base, more = self.accept(base, candidates[half:])
-        return base, refused | more
+        refused: dict[str, Obstacle] = {}
+        for part in self._parts(candidates, obstacle):
+            base, more = self.accept(base, part)
+            refused |= more
+        return base, refused
 
-    def _with_numbers(self, base: list[Group], candidates: list[Group]) -> _Obstacle | None:
+    def _parts(self, candidates: list[Group], obstacle: Obstacle) -> tuple[list[Group], ...]:
+        """Those that do not pass the line that failed and those that do, if that tells them apart; else halves."""
+        suspects = [group for group in candidates if obstacle.source in self._lines_of(group)]
+        if obstacle.source and 0 < len(suspects) < len(candidates):
+            names = {group.name for group in suspects}
+            return [group for group in candidates if group.name not in names], suspects
+        if all(self._hopeless(group) for group in candidates):
+            return tuple([group] for group in candidates)
+        half = len(candidates) // 2
+        return candidates[:half], candidates[half:]
+
+    def _lines_of(self, group: Group) -> set[str]:
+        """The lines of ``forward`` that move the group's units about."""
+        return self._lines.get(group.name, set())
+
+    def _with_numbers(self, base: list[Group], candidates: list[Group]) -> Obstacle | None:
         """What is in the way of removing all of these, with whichever numbers following."""
         before, names = self.following, {group.name for group in candidates}
         mine = [a for a in self.numbers if any(group in names for group, _ in a.per_unit)]
-        first: _Obstacle | None = None
-        for chosen in choices(self.network, mine):
+        hopeless = all(self._hopeless(group) for group in candidates)
+        first: Obstacle | None = None
+        for chosen in [[]] if hopeless else choices(self.network, mine):
             self.following = before + [a for a in chosen if a not in before]
             obstacle = self._obstacle(base + candidates)
             if obstacle is None:
                 return None
             first = first or obstacle
         self.following = before
+        if first is not None and first.source and len(candidates) == 1:
+            self._refusals.add((first.source, self._kinds(candidates[0])))
         return first
 
-    def _obstacle(self, groups: list[Group]) -> _Obstacle | None:
-        for keep in islice(_patterns(groups), self.patterns):
+    def _hopeless(self, group: Group) -> bool:
+        """Was a group that passes the same line, with the same kinds of numbers, refused with any of them?"""
+        kinds = self._kinds(group)
+        return any((line, kinds) in self._refusals for line in self._lines_of(group))
+
+    def _kinds(self, group: Group) -> frozenset[tuple[type, str]]:
+        """The numbers that could follow the group: the class of the module, and the attribute."""
+        return frozenset(
+            (type(self.network.get_submodule(a.module)), a.name)
+            for a in self.numbers
+            if any(name == group.name for name, _ in a.per_unit)
+        )
+
+    def _obstacle(self, groups: list[Group]) -> Obstacle | None:
+        for keep in islice(patterns(groups), self.patterns):
             obstacle = self._try(keep)
             if obstacle is not None:
                 return obstacle
         return None
 
-    def _try(self, keep: dict[str, BoolArray]) -> _Obstacle | None:
+    def _try(self, keep: dict[str, BoolArray]) -> Obstacle | None:
         plan = slice_plan(replace(self.structure, attributes=tuple(self.following)), keep)
         try:
             with warnings.catch_warnings(record=True) as caught:
@@ -178,13 +223,13 @@ class _Trial:
                 with _masked(self.network, self.structure, keep):
                     masked = outputs_of(self.network, self.inputs)
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
-            return _from_error(error)
+            return from_error(error)
         difference, allowed, reason = compare(small, masked, least_scale=0.0)
         if not reason and not difference <= allowed:
             reason = f"the smaller network's output differs by {difference:.3g}"
         if not reason and caught:
             reason = self._new_warning(caught)
-        return _Obstacle("", reason) if reason else None
+        return Obstacle("", reason) if reason else None
 
     def _new_warning(self, caught: list[warnings.WarningMessage]) -> str:
         """A warning that the network of full size does not give."""
@@ -234,87 +279,8 @@ def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
             tensors[name].data = whole
 
 
-def _patterns(groups: list[Group]) -> Iterator[dict[str, BoolArray]]:
-    """Removals that tell apart: either end, all but one, various numbers, every second group.
-
-    After those at random without end, for networks where a literal could count units.
-    """
-    random = np.random.default_rng(_SEED)
-    yield {group.name: np.arange(group.units) > 0 for group in groups}
-    yield {group.name: np.arange(group.units) < group.units - 1 for group in groups}
-    various = _at_random(groups, random)
-    yield various
-    yield {group.name: np.arange(group.units) == group.units - 1 for group in groups}
-    if len(groups) > 1:
-        yield {group.name: various[group.name] for group in groups[::2]}
-        yield {group.name: various[group.name] for group in groups[1::2]}
-    while True:
-        yield _at_random(groups, random)
-
-
 def _affordable(network: nn.Module, inputs: tuple[Any, ...], *, thorough: bool) -> int:
     """How many removals to try of a group of groups; fewer where a forward pass is long."""
     wanted = _TRIALS + (_THOROUGH_TRIALS if thorough else 0)
     affordable = _BUDGET_FLOPS // max(1, 2 * flops(network, inputs))
     return max(_LEAST_TRIALS, min(wanted, affordable))
-
-
-def _at_random(groups: list[Group], random: np.random.Generator) -> dict[str, BoolArray]:
-    """Keep a random number of units of each group: at least one, and not all."""
-    keep = {}
-    for group in groups:
-        kept = random.permutation(group.units)[: random.integers(1, group.units)]
-        keep[group.name] = np.isin(np.arange(group.units), kept)
-    return keep
-
-
-def _counts_units(propagation: Propagation) -> bool:
-    """Does any operation take units by their place, as a literal would?"""
-    return any(
-        movement.operation in _BY_PLACE and propagation.space.varying(movement.labels)
-        for movement in propagation.movements
-    )
-
-
-def _from_error(error: Exception) -> _Obstacle:
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    message = lines[0] if lines else type(error).__name__
-    users = [frame for frame in frames if not frame.filename.startswith(_OURS)]
-    users = [frame for frame in users if not frame.filename.startswith(_INSTALLED)] or users
-    source = (users[-1].line or "") if users else ""
-    written = f"forward says `{source[:80]}`: " if source else ""
-    return _Obstacle(source, f"{written}{message}")
-
-
-def _explain(group: Group, obstacle: _Obstacle, propagation: Propagation) -> LeftWhole:
-    through = _movements_of(group, propagation)
-    at_fault = (
-        [m for m in through if obstacle.source and m.source == obstacle.source]
-        or [m for m in through if m.operation in _BY_PLACE]
-        or through
-    )
-    operation = at_fault[-1].operation if at_fault else "forward"
-    remedy = (
-        "; a size written as a number in forward is the usual cause: use x.flatten(1) or x.size(1)"
-        if at_fault
-        else ""
-    )
-    reason = f"removing its units from a copy does not work ({obstacle.reason}){remedy}"
-    return LeftWhole(group.name, operation, reason)
-
-
-def _movements_of(group: Group, propagation: Propagation) -> list[Movement]:
-    """The data movements that the group's units went through."""
-    space = propagation.space
-    tensors = {(m.tensor, m.axis): m.index[:, 0] for m in group.members if m.role == "produces"}
-    units = [
-        space.roots(use.labels)[tensors[use.tensor, use.axis]]
-        for use in propagation.uses
-        if (use.tensor, use.axis) in tensors and use.role == "produces"
-    ]
-    if not units:
-        return []
-    return [
-        m for m in propagation.movements if bool(np.isin(space.roots(m.labels), units[0]).any())
-    ]

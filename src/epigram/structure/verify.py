@@ -57,26 +57,33 @@ def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
 def compare(
     ours: list[Tensor], theirs: list[Tensor], *, least_scale: float = 1.0
 ) -> tuple[float, float, str]:
-    """Largest difference, what rounding may explain, and a sentence where shapes differ already.
+    """The worst difference, what rounding may explain of it, and a sentence where shapes differ already.
 
     Rounding is relative to the largest output, or to ``least_scale`` where outputs may cancel.
     """
     if [t.shape for t in ours] != [t.shape for t in theirs]:
         shapes = [tuple(t.shape) for t in ours], [tuple(t.shape) for t in theirs]
         return math.inf, 0.0, f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
-    difference, allowed = 0.0, 0.0
+    worst = (0.0, 0.0)
     for mine, reference in zip(ours, theirs, strict=True):
         if not reference.numel():
             continue
         gap = (mine.double() - reference.double()).abs()
         gap[mine == reference] = 0.0
-        difference = max(difference, float(gap.max())) if not gap.isnan().any() else float("nan")
-        scale = max(least_scale, float(reference.double().abs().max()))
-        relative = _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE)
-        allowed = max(allowed, relative * scale)
-        if math.isnan(difference):
-            return difference, allowed, "one of the outputs is not a number where the other is one"
-    return difference, allowed, ""
+        if gap.isnan().any():
+            return math.nan, 0.0, "one of the outputs is not a number where the other is one"
+        found = float(gap.max()), _rounding(reference, least_scale)
+        if found[0] * worst[1] >= worst[0] * found[1]:  # the larger in units of what is allowed
+            worst = found
+    return *worst, ""
+
+
+def _rounding(reference: Tensor, least_scale: float) -> float:
+    """What rounding explains; of whole numbers and truth values nothing."""
+    if not reference.is_floating_point() and not reference.is_complex():
+        return 0.0
+    scale = max(least_scale, float(reference.abs().double().max()))
+    return _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE) * scale
 
 
 class _WithoutDropout(TorchFunctionMode):

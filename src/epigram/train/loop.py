@@ -147,6 +147,8 @@ def fit(
             signals=signals,
         )
         completed = stage_loop.train(session)
+    if settings.channels_last:
+        learner.module.to(memory_format=torch.contiguous_format)
     metrics_file = Path(folder) / "metrics.jsonl"
     return FitResult(
         stage=stage,

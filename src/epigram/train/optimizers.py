@@ -104,3 +104,17 @@ def slice_optimizer_state_(
                 where = index.to(value.device)
                 state[key] = value.index_select(axis, where).contiguous()
     parameter.grad = None
+
+
+@torch.no_grad()
+def match_layout_(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimiser's memory the order in memory that its parameters have now.
+
+    A fused kernel walks parameter, gradient and moments side by side by address: where one of them has
+    its channels last and another has not, it would take the wrong entries and not notice.
+    """
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            alike = isinstance(value, Tensor) and value.shape == parameter.shape
+            if alike and value.stride() != parameter.stride():
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

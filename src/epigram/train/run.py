@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from epigram.train.learner import Learner, StepLoss
-from epigram.train.optimizers import build_optimizer, set_learning_rate_
+from epigram.train.optimizers import build_optimizer, match_layout_, set_learning_rate_
 from epigram.train.schedule import Schedule
 from epigram.train.settings import TrainSettings
 from epigram.train.state import Place, capture, restore, sums_on
@@ -37,6 +37,7 @@ class Run:
     _examples: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
+        self._lay_out_module_()
         self.optimizer = build_optimizer(self.learner.parameter_groups(), self.settings)
         self.place = Place(sums=sums_on(self.device))
 
@@ -55,6 +56,8 @@ class Run:
         """The loss of this process's rows of the batch, under autocast if the settings say so."""
         x, y, self._share = self.team.share(x, y)
         self._examples = len(x)
+        if self.settings.channels_last and x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         weight = self.schedule.kl_weight(self.place.step)
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
@@ -96,6 +99,19 @@ class Run:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to ``state``; see ``state.restore``."""
         restore(state, self.learner, self.optimizer, self.place, self.device)
+        self.lay_out_()
+
+    def lay_out_(self) -> None:
+        """Weights and the optimiser's memory in the order the settings ask for; values stay.
+
+        Needed whenever tensors were replaced: after units have left, and after a restore.
+        """
+        self._lay_out_module_()
+        match_layout_(self.optimizer)
+
+    def _lay_out_module_(self) -> None:
+        if self.settings.channels_last:
+            self.learner.module.to(memory_format=torch.channels_last)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.settings.amp == "bf16":

@@ -38,6 +38,7 @@ class TrainSettings:
         kl_warmup_epochs: the KL comes in over so many epochs; 0 = off.
         kl_warmup_shape: ``"linear"`` or ``"cosine"``.
         amp: ``"bf16"`` runs the forward pass under autocast; loss and KL stay in fp32.
+        channels_last: images, and weights of 2d convolutions, lie in memory with their channels together.
         control_every_epochs: how often the control split is evaluated (always after the last).
         checkpoint_every_epochs: how often a checkpoint is written (always after the last epoch).
         checkpoint_every_seconds: also within an epoch, after so much time; None = off.
@@ -76,6 +77,7 @@ class TrainSettings:
     kl_warmup_epochs: float = 0.0
     kl_warmup_shape: WarmupShape = "linear"
     amp: Literal["none", "bf16"] = "none"
+    channels_last: bool = False
     control_every_epochs: int = 1
     checkpoint_every_epochs: int = bookkeeping(1)
     checkpoint_every_seconds: float | None = bookkeeping(60.0)
@@ -87,7 +89,7 @@ class TrainSettings:
         _check_literals(self)
         for name, least in _WHOLE_NUMBERS.items():
             self._check_whole(name, least)
-        for name in ("drop_last", "nesterov", "clamp", "tensorboard"):
+        for name in ("drop_last", "nesterov", "clamp", "channels_last", "tensorboard"):
             if not isinstance(getattr(self, name), bool):
                 self._refuse(name, "true or false")
         for name in ("learning_rate", "step_factor"):

@@ -161,6 +161,7 @@ class Stage:
         )
         told = run.learner.end_of_epoch(end)
         check_optimizer_state(run.optimizer)
+        run.lay_out_()
         self.team.check_same(run.learner.module, when=f"after epoch {epoch}")
         self._count_time()
         record = {

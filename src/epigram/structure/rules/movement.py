@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 def move(call: Call) -> Value:
     """Run the operation itself on the labels of its tensor arguments."""
-    parts = _parts(call)
-    return _run(call, {}) if parts is None else parts
+    seen = _parts(call)
+    seen = _flipped(call) if seen is None else seen
+    return _run(call, {}) if seen is None else seen
 
 
 def reshape(call: Call) -> Value:
@@ -52,10 +54,23 @@ def pad(call: Call) -> Value:
     return labels.expand(call.shape)
 
 
+def _flipped(call: Call) -> Value:
+    """One of the model's matrices, transposed before a layer uses it."""
+    weight = call.weight("self")
+    if weight is None or len(weight.shape) != 2 or call.name not in _TURNING:
+        return None
+    turned = call.target(torch.empty(2, 3), *call.node.args[1:], **call.node.kwargs)
+    if tuple(turned.shape) != (3, 2):
+        return None
+    return replace(weight, shape=weight.shape[::-1], flipped=not weight.flipped)
+
+
 def _parts(call: Call) -> Value:
     """Rows of one of the model's tensors, split up before a layer uses them."""
     weight = call.weight("self")
-    if weight is None or call.name not in _SPLITTING or call.get("dim", 0) != 0:
+    if weight is None or weight.flipped:
+        return None
+    if call.name not in _SPLITTING or call.get("dim", 0) != 0:
         return None
     rows = torch.arange(weight.shape[0]) + (weight.start or 0)
     result = call.target(rows, *call.node.args[1:], **call.node.kwargs)
@@ -81,6 +96,8 @@ def _run(call: Call, constants: dict[Node, Any]) -> Value:
 _SPLITTING = frozenset(
     ["chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split", "slice"]
 )
+
+_TURNING = frozenset(["t", "numpy_T", "mT", "transpose", "permute", "swapaxes", "swapdims"])
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(

@@ -32,9 +32,19 @@ def group_norm(call: Call) -> Value:
 
 
 def layer_norm(call: Call) -> Value:
-    """Layer and RMS normalisation over the last axes: statistics that mix whatever differs there."""
+    """Layer and RMS normalisation over the last axes: statistics that mix whatever differs there.
+
+    On request units may go all the same: then the statistics keep counting them, as zeros.
+    """
     labels = call.subject
     normalised = len(call.get("normalized_shape"))
+    weight, last = call.weight("weight"), labels.dim() - 1
+    if call.engine.by_stream and weight is not None and call.space.varying(labels) == [last]:
+        along = call.space.collapse(labels, last, call.cause("it is normalised"))
+        if call.engine.note_counted(weight, along):
+            for argument in ("weight", "bias"):
+                call.record(argument, 0, along, "carries")
+            return call.results(labels)
     kept_apart(call, labels, list(range(labels.dim() - normalised, labels.dim())))
     for argument in ("weight", "bias"):
         affine = call.engine.stream(call.arguments[argument]) if call.get(argument) else None

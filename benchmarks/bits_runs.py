@@ -1,0 +1,104 @@
+"""Runs with a bits pass, resumable: one plain network per seed, shared by whatever starts from it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import record
+from preparing import quick_recipe, start_fresh, without_test
+
+from epigram import atomic, recipes
+from epigram.pipeline import CompressSettings, compress_recipe, train_recipe
+
+KEYS = (
+    "file_bytes",
+    "predicted_bytes",
+    "test_error_percent",
+    "dense_test_error_percent",
+    "breakdown",
+    "units",
+    "seconds",
+    "floor",
+    "budget",
+)
+
+
+def plain_network(name: str, seed: int, runs: Path, arguments: argparse.Namespace) -> Path:
+    """The folder of the seed's plain network, trained without a test set; read if it is there."""
+    recipe = _recipe(name, arguments)
+    folder = runs / "plain" / name / f"seed-{seed}"
+    if arguments.fresh:
+        start_fresh(folder)
+    train_recipe(without_test(recipe), replace(recipe.settings, seed=seed), folder)
+    return folder
+
+
+def compressed(
+    name: str,
+    seed: int,
+    folder: Path,
+    arguments: argparse.Namespace,
+    *,
+    plain: Path,
+    floor: str,
+    settings: CompressSettings | None = None,
+    reads_test: bool = True,
+) -> dict[str, Any]:
+    """One run from the shared plain network, or what a finished one says.
+
+    Args:
+        name: of the recipe.
+        seed: of the run.
+        folder: of the run.
+        arguments: the common flags.
+        plain: folder of the plain network.
+        floor: what is asked.
+        settings: other than the recipe's.
+        reads_test: False takes the test set away; else its reading is logged, once.
+    """
+    recipe = _recipe(name, arguments)
+    if not reads_test:
+        recipe = without_test(recipe)
+    if arguments.quick:
+        floor = recipe.floor
+    if arguments.fresh:
+        start_fresh(folder)
+    finished = (folder / "result.json").exists() and (folder / "model.epg").exists()
+    print(f"{folder}: {'read' if finished else 'run'}", file=sys.stderr)
+    code, begin = record.code_version(), time.perf_counter()
+    used = replace(settings or recipe.settings, seed=seed)
+    result = compress_recipe(recipe, used, folder, floor=floor, from_folder=plain, force=True)
+    notes = folder.with_name(f"{folder.name}.notes.json")
+    if not finished:
+        atomic.write_json(
+            notes, {**code, "date": record.now(), "session_seconds": time.perf_counter() - begin}
+        )
+        if reads_test and not arguments.quick:
+            figure = {k: result.get(k) for k in ("file_bytes", "test_error_percent")}
+            asked = f"{name} {floor}"
+            record.record_test_read(recipe=asked, seed=seed, figure=figure, code=code)
+    return {"seed": seed, **{key: result[key] for key in KEYS if key in result}}
+
+
+def spread(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The median run by bytes, and the range of bytes and errors."""
+    found: dict[str, Any] = {
+        "median": record.median_by_bytes(runs),
+        "bytes": record.summary([run["file_bytes"] for run in runs]),
+        "floors_met": sum(bool(run["floor"]["met"]) for run in runs),
+    }
+    errors = [run["test_error_percent"] for run in runs if "test_error_percent" in run]
+    if errors:
+        found["test_error_percent"] = record.summary(errors)
+    return {**found, "runs": list(runs)}
+
+
+def _recipe(name: str, arguments: argparse.Namespace) -> recipes.Recipe:
+    recipe = recipes.get(name)
+    return quick_recipe(recipe) if arguments.quick else recipe

@@ -1,0 +1,349 @@
+"""ResNet-20 made half and a third as costly: this package against Torch-Pruning, at equal MACs.
+
+    python benchmarks/resnet20_pruning.py [--seeds 0 1 2] [--examples 40000]
+    python benchmarks/resnet20_pruning.py --examples 10000 --adapt 4 --structure 8 --finetune 4 --amp bf16
+
+The pretrained network is adapted to the images first; all contestants start from the adapted one and are
+brought to the same share of its MACs (the first point at or below it).
+
+* ``epigram``: a twin is trained for the structure stage. After every epoch but the last the units that are worth
+  least for their MACs leave (``prune.keep_within``), down to a share that falls evenly to the one asked for.
+  A few epochs are too short for log alpha to come to rest, so units are ordered by where it will
+  (``prune.unit_worths``, of eight training batches).
+* ``magnitude``, ``taylor``, ``bn-scale``: Torch-Pruning's group importance, global ranking, one per cent of the
+  channels at a time; Taylor's gradients are taken anew before every step.
+
+All are then fine-tuned for the same epochs on the same images, with the same optimiser. ``-as-long``: the
+Torch-Pruning contestants fine-tuned for structure and fine-tuning epochs together, since epigram's structure
+stage is training too. Accuracies are those of the validation split; the test set is not there at all.
+
+Every contestant is a cell of results/resnet20_pruning.json; the same command measures what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import record
+import torch.nn.functional as F
+from cells import Cells, spreads
+from preparing import (
+    add_fresh,
+    claimed,
+    common_flags,
+    drop_begun_by_other_code,
+    guarded,
+    prepare,
+    quick_recipe,
+    start_fresh,
+    without_test,
+)
+from recovery import fewer
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from epigram import recipes
+from epigram.config import to_dict
+from epigram.convert import Twin, bayesianize
+from epigram.data import batches
+from epigram.evaluate import macs
+from epigram.pipeline import Recipe
+from epigram.pipeline.job import PLAIN, Job
+from epigram.pipeline.stages import plain_stage
+from epigram.prune import keep_within, removability_at_rest, unit_prices, unit_worths
+from epigram.train import BayesianLearner, EpochEnd, PlainLearner
+
+RECIPE = "resnet20/cifar10-jpeg"
+NAME = "resnet20_pruning"
+OURS = "epigram"
+THEIRS = ("magnitude", "taylor", "bn-scale")
+AS_LONG = "-as-long"
+STEPS = 100
+"""In how many steps Torch-Pruning would take all channels away."""
+FIGURES = (
+    "points_below_adapted",
+    "validation_accuracy",
+    "accuracy_before_finetuning",
+    "macs_share",
+)
+
+
+def main() -> int:
+    """Measure what is missing, write, print."""
+    arguments = parser().parse_args()
+    folders = prepare(arguments)
+    recipe = adjusted(arguments)
+    cells = Cells(
+        NAME,
+        about=record.origin(seeds=arguments.seeds),
+        settings={
+            "recipe": RECIPE,
+            "examples": len(recipe.load_data().fit),
+            **{stage: to_dict(getattr(recipe.settings, stage)) for stage in ("plain", "finetune")},
+        },
+        planned=planned(arguments),
+        folder=folders.results,
+        summarise=summarised,
+        fresh=arguments.fresh,
+    )
+    for key in cells.asked:
+        contestant, _, seed = key.partition("/seed-")
+        bench = Bench(recipe, int(seed), folders.runs / NAME / f"seed-{seed}")
+        if arguments.fresh:
+            start_fresh(bench.folder / contestant)
+        cells.measure(key, lambda bench=bench, name=contestant: bench.measure(name))  # type: ignore[misc]
+    cells.write()
+    print(table(summarised(cells.done)["spread"]))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    flags = common_flags(__doc__ or "", out="runs/bench-resnet20", seeds=(0, 1, 2))
+    add_fresh(flags)
+    flags.add_argument("--examples", type=int, default=40_000, help="fitted to, the first so many")
+    flags.add_argument("--shares", type=int, nargs="+", default=[50, 35], help="of the MACs, in %%")
+    flags.add_argument("--adapt", type=int, default=8, help="epochs")
+    flags.add_argument("--structure", type=int, default=20, help="epochs")
+    flags.add_argument("--finetune", type=int, default=10, help="epochs")
+    flags.add_argument("--kl-weight", type=float, default=0.02)
+    flags.add_argument("--scale-lr-factor", type=float, default=30.0)
+    flags.add_argument("--amp", choices=("none", "bf16"), default="none")
+    return flags
+
+
+def adjusted(arguments: argparse.Namespace) -> Recipe:
+    """The recipe with the epochs and images asked for."""
+    recipe = fewer(without_test(recipes.get(RECIPE)), arguments.examples)
+    if arguments.quick:
+        return quick_recipe(recipe)
+    found = recipe.settings
+    amp = arguments.amp
+    settings = replace(
+        found,
+        plain=replace(
+            found.plain, epochs=arguments.adapt, amp=amp, control_every_epochs=arguments.adapt
+        ),
+        structure=replace(
+            found.structure,
+            epochs=arguments.structure,
+            kl_weight=arguments.kl_weight,
+            kl_warmup_epochs=arguments.structure / 4,
+            scale_lr_factor=arguments.scale_lr_factor,
+            amp=amp,
+            control_every_epochs=arguments.structure,
+        ),
+        finetune=replace(found.finetune, epochs=arguments.finetune, lr_warmup_epochs=0.5, amp=amp),
+    )
+    return replace(recipe, settings=settings)
+
+
+def planned(arguments: argparse.Namespace) -> list[str]:
+    """All cells, a seed after the other; what the comparison needs least comes last."""
+    found = []
+    for seed in arguments.seeds:
+        names = ["adapted"]
+        for share in arguments.shares:
+            names += [f"{who}-{share}" for who in (OURS, *THEIRS)]
+        names += [f"{who}-{share}{AS_LONG}" for share in arguments.shares for who in THEIRS]
+        found += [f"{name}/seed-{seed}" for name in names]
+    return found
+
+
+class Bench:
+    """One seed: the adapted network, the twin, and the contestants made from them.
+
+    Args:
+        recipe: network, data and settings.
+        seed: of everything random.
+        folder: holds a run folder per stage; finished ones are read.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, folder: Path) -> None:
+        self.recipe = recipe
+        self.settings = replace(recipe.settings, seed=seed)
+        self.folder = folder
+
+    def measure(self, contestant: str) -> dict[str, Any]:
+        """The figures of one cell."""
+        if contestant == "adapted":
+            model = self.adapted()
+            job = Job(self.recipe, self.settings, self.folder, None, None, None)
+            worth = job.evaluate(model, job.splits.validation)
+            cost = macs(model, job.example[:1])
+            return {"validation_accuracy": worth.accuracy, "nll": worth.nll, "macs": cost}
+        name = contestant.removesuffix(AS_LONG)
+        who, _, share = name.rpartition("-")
+        settings = self.settings
+        if name != contestant:
+            longer = settings.structure.epochs + settings.finetune.epochs
+            settings = replace(settings, finetune=replace(settings.finetune, epochs=longer))
+        adapted = self.adapted()
+        with self.job(contestant, settings) as job:
+            target = int(share) / 100
+            if who == OURS:
+                small = self.twin(adapted, job, target).plain()
+                trained = {"structure": to_dict(settings.structure)}
+            else:
+                whole = macs(adapted, job.example[:1])
+                small, trained = theirs(job, copy.deepcopy(adapted), who, target * whole), {}
+            return {**self.finetuned(job, small, adapted), **trained}
+
+    def job(self, name: str, settings: Any = None) -> Any:
+        """A claimed folder of that name."""
+        drop_begun_by_other_code(self.folder / name)
+        return claimed(self.recipe, settings or self.settings, self.folder / name)
+
+    def adapted(self) -> nn.Module:
+        """The network all start from; its finished weights are read without claiming their folder."""
+        weights = self.folder / "adapted" / PLAIN
+        if weights.is_file():
+            model = self.recipe.build()
+            model.load_state_dict(load_file(weights))
+            return model.eval()
+        with self.job("adapted") as job:
+            return plain_stage(job)
+
+    def twin(self, adapted: nn.Module, job: Job, share: float) -> Twin:
+        """The twin of the adapted network after the structure stage, its units gone."""
+        twin = bayesianize(adapted, job.example, settings=self.settings.posterior)
+        whole = macs(adapted, job.example[:1])
+
+        def cost(model: nn.Module) -> float:
+            return macs(model, job.example[:1]) / whole
+
+        def on_epoch(end: EpochEnd) -> dict[str, float]:
+            if end.epoch < end.epochs:
+                budget = 1.0 - (1.0 - share) * end.epoch / max(1, end.epochs - 1)
+                n, weight = len(job.splits.fit), self.settings.structure.kl_weight
+                worths = unit_worths(twin, few_batches(job))
+                at_rest = {k: removability_at_rest(n / weight * w) for k, w in worths.items()}
+                keep = keep_within(
+                    twin, cost, budget, prices=unit_prices(twin, cost), removability=at_rest
+                )
+                learner.shrink_(keep, optimizer=end.optimizer)
+            return {"macs_share": cost(twin.plain())}
+
+        learner = BayesianLearner(twin, len(job.splits.fit), on_epoch=on_epoch)
+        job.fit(learner, self.settings.structure, "structure")
+        return twin.eval()
+
+    def finetuned(self, job: Job, small: nn.Module, adapted: nn.Module) -> dict[str, Any]:
+        """Fine-tune, and say what the network is worth and costs."""
+        validation = job.splits.validation
+        small = small.train()
+        before = job.evaluate(small, validation).accuracy
+        result = job.fit(PlainLearner(small), job.settings.finetune, "finetune")
+        after = job.evaluate(small, validation)
+        start = job.evaluate(adapted, validation).accuracy
+        convolutions = [m for m in small.modules() if isinstance(m, nn.Conv2d)]
+        return {
+            "validation_accuracy": after.accuracy,
+            "nll": after.nll,
+            "accuracy_before_finetuning": before,
+            "points_below_adapted": round(100 * (start - after.accuracy), 3),
+            "macs_share": macs(small, job.example[:1]) / macs(adapted, job.example[:1]),
+            "parameters": sum(p.numel() for p in small.parameters()),
+            "channels": [convolution.out_channels for convolution in convolutions],
+            "finetuning_seconds": round(result.seconds, 2),
+        }
+
+
+def theirs(job: Job, model: nn.Module, importance: str, target: float) -> nn.Module:
+    """Torch-Pruning, a per cent of the channels at a time, until ``target`` MACs are reached.
+
+    Raises:
+        RuntimeError: its last step does not reach them.
+    """
+    import torch_pruning  # type: ignore[import-untyped]
+
+    importances = {
+        "magnitude": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        "taylor": torch_pruning.importance.GroupTaylorImportance,
+        "bn-scale": torch_pruning.importance.BNScaleImportance,
+    }
+    example = job.example[:1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pruner = torch_pruning.pruner.BasePruner(
+            model.eval(),
+            example,
+            importance=importances[importance](),
+            global_pruning=True,
+            iterative_steps=STEPS,
+            pruning_ratio=1.0,
+            max_pruning_ratio=0.95,
+            ignored_layers=[model.linear],
+        )
+        feed = cycle(few_batches(job))
+        for _ in range(STEPS):
+            if macs(model, example) <= target:
+                return model
+            if importance == "taylor":
+                model.zero_grad()
+                for x, y in (next(feed), next(feed)):
+                    F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+            pruner.step()
+    raise RuntimeError(f"Torch-Pruning, {importance}: {macs(model, example)} MACs, wanted {target}")
+
+
+def few_batches(job: Job) -> list[tuple[Tensor, Tensor]]:
+    """Eight training batches, without augmentation."""
+    stream = batches(
+        job.splits.fit,
+        batch_size=128,
+        seed=job.settings.seed,
+        epoch=0,
+        preprocess=job.recipe.preprocess,
+    )
+    return [batch for batch, _ in zip(stream, range(8), strict=False)]
+
+
+def summarised(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """The spread over the seeds, and how far ahead of the best of the others at each share."""
+    spread = spreads(cells, FIGURES, name=lambda key: key.partition("/")[0])
+    ahead: dict[str, dict[str, float]] = {}
+    for key, cell in cells.items():
+        name, _, seed = key.partition("/")
+        who, _, share = name.rpartition("-")
+        if who != OURS:
+            continue
+        others = {
+            f"{them}{suffix}": cells[f"{them}-{share}{suffix}/{seed}"]["validation_accuracy"]
+            for suffix in ("", AS_LONG)
+            for them in THEIRS
+            if f"{them}-{share}{suffix}/{seed}" in cells
+        }
+        if others:
+            ahead[f"{share}/{seed}"] = {
+                them: round(100 * (cell["validation_accuracy"] - accuracy), 3)
+                for them, accuracy in others.items()
+            }
+    return {"spread": spread, "points_ahead_of": ahead}
+
+
+def table(spread: Mapping[str, Any]) -> str:
+    """A line per contestant."""
+    lines = [f"{'':<26}{'MACs %':>9}{'validation %':>14}{'before':>9}{'points below adapted':>30}"]
+    for name, found in spread.items():
+        accuracy = 100 * found["validation_accuracy"]["median"]
+        if name == "adapted":
+            lines.append(f"{name:<26}{100:>9}{accuracy:>14.2f}")
+            continue
+        below, share = found["points_below_adapted"], 100 * found["macs_share"]["median"]
+        before = 100 * found["accuracy_before_finetuning"]["median"]
+        reach = f"{below['median']:.2f} ({below['min']:.2f} to {below['max']:.2f})"
+        lines.append(f"{name:<26}{share:>9.1f}{accuracy:>14.2f}{before:>9.2f}{reach:>30}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,246 @@
+"""``epigram search``: the smallest file subject to the floor, over settings and widths, in many runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epigram.cli import DONE, FLOOR_NOT_MET, asked, flags, output, plan
+from epigram.cli.parser import Parser
+from epigram.cli.search_flags import parser
+from epigram.errors import ConfigError
+from epigram.records import Floor
+
+if TYPE_CHECKING:
+    from epigram.pipeline import CompressSettings, Recipe
+    from epigram.runner import Executor
+    from epigram.search import Space, Study
+
+
+@dataclass(frozen=True)
+class Search:
+    """One call, checked as far as it can be before time is spent."""
+
+    recipe: Recipe
+    settings: CompressSettings
+    space: Space
+    floor: Floor
+    folder: Path
+    options: argparse.Namespace
+
+
+def run(argv: Sequence[str]) -> int:
+    """Search, confirm, report; 3 if nothing was confirmed."""
+    call = read(parser(), argv)
+    if isinstance(call, str):
+        print(call, end="")
+        return DONE
+    if call.options.dry_run:
+        return _show_plan(call)
+    with _study(call) as study, _executor(call) as executor:
+        from epigram.search import Command, Driver
+
+        driver = Driver(
+            study,
+            executor,
+            Command(
+                (sys.executable, "-m", "epigram.cli.trial", "{folder}"),
+                env=_where_modules_are(),
+                grace_s=call.options.grace,
+                wall_s=_seconds(call.options.trial_minutes),
+            ),
+            trials=call.options.trials,
+            parallel=call.options.parallel,
+            say=None if call.options.quiet else output.warn,
+            max_seconds=_seconds(call.options.max_minutes),
+        )
+        driver.run()
+        return _tell(call, study)
+
+
+def read(flags_known: Parser, argv: Sequence[str]) -> Search | str:
+    """The call, or the help text.
+
+    Raises:
+        ConfigError: the call is wrong.
+    """
+    known, overrides = flags.split_settings(flags_known, argv)
+    wants_help = any(token in {"-h", "--help"} for token in known)
+    options = flags_known.parse([token for token in known if token not in {"-h", "--help"}])
+    if wants_help:
+        return flags_known.format_help()
+    recipe = asked.find_recipe(options)
+    settings = flags.apply_settings(flags_known, recipe.settings, overrides, file=options.config)
+    settings = replace(settings, page=False)
+    floor = Floor.parse(options.floor or recipe.floor or _missing_floor())
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", recipe.name)
+    folder = Path(options.out or Path("runs") / f"search-{name}")
+    return Search(recipe, settings, _space(options, recipe, overrides), floor, folder, options)
+
+
+def _space(options: argparse.Namespace, recipe: Recipe, fixed: dict[str, str]) -> Space:
+    """What is varied: what ``--vary`` names, else the preset without what a flag has fixed."""
+    from epigram import recipes
+    from epigram.search import Space, dimensions, preset
+
+    widths = recipes.widths(recipe)
+    if options.from_folder is not None:
+        widths = {}  # the plain network that is taken has its own
+    if not options.vary:
+        whole = preset(widths).dimensions
+        return Space({name: d for name, d in whole.items() if name not in fixed})
+    named = {}
+    for text in options.vary:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--vary: got {text!r}, expected SETTING=RANGE, such as lr=0.1..3")
+        named[name.strip()] = dimensions.parse(values, where=f"--vary {name.strip()}")
+    return Space(named)
+
+
+def _study(call: Search) -> Study:
+    from epigram import recipes
+    from epigram.pipeline import check_recipe
+    from epigram.pipeline.source import code
+    from epigram.search import Study as Opened
+    from epigram.search import StudySettings, trial
+
+    options = call.options
+    check_recipe(call.recipe, call.floor)
+    examples = len(call.recipe.load_data().validation)
+    aim = trial.aimed(call.floor, examples=examples, errors=options.aim)
+    named = {"recipe": options.recipe, "from": _absolute(options.from_folder)}
+    if options.model is not None:
+        weights = None if options.weights is None else str(Path(options.weights).resolve())
+        named |= {"model": options.model, "data": options.data, "weights": weights}
+    return Opened(
+        call.folder,
+        call.space,
+        floor=call.floor,
+        settings=StudySettings(
+            seed=options.seed,
+            sampler=options.sampler,
+            stopping=options.stopping,
+            margin=options.margin,
+            confirm=options.confirm,
+        ),
+        base=call.settings,
+        task=trial.task_of(
+            call.recipe,
+            call={key: value for key, value in named.items() if value is not None},
+            aim=str(aim),
+        ),
+        widths=recipes.widths(call.recipe),
+        code=code(),
+        allow_code_change=options.allow_code_change,
+    )
+
+
+def _executor(call: Search) -> contextlib.AbstractContextManager[Executor]:
+    """Slots of this machine (cards, else shares of the processor), of a Ray cluster, or of Slurm.
+
+    Raises:
+        ExecutorError: the cluster cannot be had.
+    """
+    from epigram import runner
+
+    name, options = str(call.folder.resolve()), call.options
+    with_cards = call.settings.device != "cpu"
+    if options.executor == "ray":
+        from epigram.runner.cluster import RayExecutor
+
+        return RayExecutor(name, with_cards=with_cards)
+    if options.executor == "slurm":
+        from epigram.runner.batch import SlurmExecutor
+
+        return SlurmExecutor(
+            name, folder=call.folder / "slurm", count=options.parallel, with_cards=with_cards
+        )
+    if with_cards:
+        return runner.LocalExecutor(name)
+    return runner.LocalExecutor(name, slots=runner.processor_slots(options.parallel))
+
+
+def _where_modules_are() -> dict[str, str]:
+    """Trials run in folders of their own; modules of the caller's are still found from here."""
+    known = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *([known] if known else [])])}
+
+
+def _tell(call: Search, study: Study) -> int:
+    """Print what came of it; the report and the winner's file are written first."""
+    from epigram.search import report, winner
+
+    page = report.build(study.folder)
+    kept = winner.keep(study)
+    document = report.facts(study.folder) | {
+        "page": str(page),
+        "winner": None if kept is None else str(kept),
+    }
+    if call.options.json:
+        output.print_json(document)
+    else:
+        print(document["sentence"])
+        print(f"the report  {page}")
+        if kept is not None:
+            print(f"the file    {kept}")
+    if kept is not None:
+        return DONE
+    if call.options.json:
+        output.warn(str(document["sentence"]))
+    return FLOOR_NOT_MET
+
+
+def _show_plan(call: Search) -> int:
+    """What would be searched, and about how long a trial takes."""
+    from epigram.pipeline import check_recipe
+
+    check_recipe(call.recipe, call.floor)
+    splits = call.recipe.load_data()
+    as_compress = asked.Asked(call.recipe, call.settings, call.folder, call.options)
+    step = plan.measure_step(call.recipe.build(), splits, as_compress)
+    skip = {"plain"} if call.options.from_folder is not None else set()
+    stages = plan.training_stages(call.settings, len(splits.fit), step)
+    each = sum(stage.seconds for stage in stages if stage.name not in skip)
+    options = call.options
+    rounds = -(-options.trials // options.parallel) + -(-options.confirm * 3 // options.parallel)
+    document: dict[str, Any] = {
+        "recipe": call.recipe.name,
+        "out": str(call.folder),
+        "floor": str(call.floor),
+        "space": {name: str(d) for name, d in call.space.dimensions.items()},
+        "trials": options.trials,
+        "parallel": options.parallel,
+        "confirming_runs": options.confirm * 3,
+        "seconds_per_trial": round(each, 1),
+        "seconds": round(each * rounds, 1),
+    }
+    if options.json:
+        output.print_json(document)
+        return DONE
+    print(f"would search {call.recipe.name} in {call.folder}/ (nothing is written now)")
+    output.print_table(document["space"].items(), header=("varied", "values"))
+    print(
+        f"{options.trials} trials and {options.confirm * 3} runs that confirm, {options.parallel} at "
+        f"a time, about {plan.duration(each)} each: {plan.duration(document['seconds'])} in all"
+    )
+    return DONE
+
+
+def _seconds(minutes: float | None) -> float | None:
+    return None if minutes is None else 60.0 * minutes
+
+
+def _absolute(folder: str | None) -> str | None:
+    return None if folder is None else str(output.existing_folder(folder).resolve())
+
+
+def _missing_floor() -> str:
+    raise ConfigError("--floor: missing; expected for example --floor 'accuracy>=0.93'")

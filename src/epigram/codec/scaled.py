@@ -1,0 +1,282 @@
+"""Model 2: every number under the table of its size, which its row and its column say together.
+
+bucket of a number = the tensor's + its row's + its column's, in quarters of an octave. Rows and columns
+cost a small integer each; the tables (``Bank``) are the file's. Numbers that a trellis made are told
+by index: all parities first (they give the states, so the grids), then the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epigram.codec import trellis
+from epigram.codec.bank import LARGEST, ONE, SHIFTED, Bank, Integers, Table, code_with_table
+from epigram.codec.coder import Coder, Flag
+from epigram.errors import FormatError
+
+PLAIN, ROWS, COLUMNS, OFFSETS_BUCKET = 0, 1, 2, 24
+GRIDS = 3  # and the three contexts after it: 2 * grid + parity
+NO_TRELLIS, CHAIN, LANES = 0, 1, 2
+_FLAG_PRIOR = 64
+_OFFSET_BITS = 3.5
+
+Shape = tuple[int, ...]
+
+
+class ScaledStates:
+    """What the tensors of a file that use this model share."""
+
+    def __init__(self) -> None:
+        self.bank = Bank()
+        self.bucket, self.steps = ONE, [Flag() for _ in range(8)]
+        self.trellis, self.lanes = Flag(), Flag()
+        self.rows, self.columns = Flag(), Flag()
+        self.centred, self.centres = Flag(), [Flag() for _ in range(8)]
+        self._parities: dict[int, Table] = {}
+
+    def fork(self) -> ScaledStates:
+        """One that knows as much and learns apart."""
+        out = ScaledStates()
+        for name, value in vars(self).items():
+            if isinstance(value, Flag | Bank):
+                setattr(out, name, value.fork())
+        out.bucket, out.steps = self.bucket, [flag.fork() for flag in self.steps]
+        out.centres = [flag.fork() for flag in self.centres]
+        out._parities = {bucket: table.fork() for bucket, table in self._parities.items()}
+        return out
+
+    def parities(self, bucket: int) -> Table:
+        """The table of the parities of indices of one size."""
+        found = self._parities.get(bucket)
+        if found is None:
+            first = np.array([_FLAG_PRIOR, _FLAG_PRIOR], dtype=np.int64)
+            found = self._parities[bucket] = Table(first, -1)
+        return found
+
+    def code_bucket(self, coder: Coder, label: str, bucket: int | None) -> int:
+        """The typical size of a tensor's numbers, as a difference to the tensor before."""
+        given = None if bucket is None else bucket - self.bucket
+        self.bucket += coder.signed(self.steps, given)
+        if not 0 <= self.bucket <= LARGEST:
+            raise FormatError(
+                f"{label.partition(':')[2]}: got a scale of {self.bucket}, expected 0..{LARGEST}"
+            )
+        return self.bucket
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the encoder decided for one tensor."""
+
+    trellis: int
+    centre: int
+    bucket: int
+    rows: Integers | None
+    columns: Integers | None
+    numbers: Integers  # flat: the integers less the centre, or the trellis' indices
+
+
+def grid_of(shape: Shape) -> tuple[int, int, int]:
+    """Rows, columns and what shares both: axis 0, axis 1 (the rest where that has one place), the rest."""
+    if len(shape) < 2:
+        return (1, 1, shape[0] if shape else 1)
+    rest = int(np.prod(shape[2:], dtype=np.int64))
+    return (shape[0], rest, 1) if shape[1] == 1 else (shape[0], shape[1], rest)
+
+
+def plan(values: Integers, shape: Shape) -> Plan:
+    """Trellis, centre, and the scales of rows and columns that pay for themselves."""
+    order, numbers = _indices(values, shape)
+    if order == NO_TRELLIS and len(shape) < 2:
+        numbers, centre, bucket = _centred(numbers)
+        return Plan(order, centre, bucket, None, None, numbers)
+    magnitudes = np.abs(numbers).reshape(grid_of(shape)).astype(np.float64)
+    rows, columns = _scales(magnitudes)
+    return Plan(order, 0, bucket_of(magnitudes), rows, columns, numbers)
+
+
+def code_scaled(
+    coder: Coder, states: ScaledStates, label: str, given: Plan | None, shape: Shape
+) -> Integers:
+    """The integers of one tensor, flat, with the parameters of their model."""
+    coder.section("scales")
+    order = coder.flag(states.trellis, None if given is None else int(given.trellis > 0))
+    if order and len(shape) > 1:
+        order += coder.flag(states.lanes, None if given is None else int(given.trellis == LANES))
+    states.code_bucket(coder, label, None if given is None else given.bucket)
+    rows, columns, rest = grid_of(shape)
+    buckets = np.full((rows, columns), states.bucket, dtype=np.int64)
+    if rows > 1 and coder.flag(states.rows, None if given is None else int(given.rows is not None)):
+        offsets = None if given is None else given.rows
+        buckets += states.bank.signed(coder, ROWS, OFFSETS_BUCKET, offsets, rows)[:, None]
+    if columns > 1 and coder.flag(
+        states.columns, None if given is None else int(given.columns is not None)
+    ):
+        offsets = None if given is None else given.columns
+        buckets += states.bank.signed(coder, COLUMNS, OFFSETS_BUCKET, offsets, columns)
+    centre = 0
+    if (
+        not order
+        and len(shape) < 2
+        and coder.flag(states.centred, None if given is None else int(given.centre != 0))
+    ):
+        unit = unit_of(states.bucket)
+        centre = (
+            coder.signed(states.centres, None if given is None else given.centre >> unit) << unit
+        )
+    coder.section(label)
+    numbers = None if given is None else given.numbers
+    sizes = _Sizes((np.clip(buckets, 0, LARGEST) // 2 * 2).astype(np.uint8), rest)
+    if not order:
+        return _code_plain(coder, states.bank, sizes, numbers) + centre
+    chain = shape if order == LANES else (sizes.count,)
+    return _code_indices(coder, states, sizes, numbers, chain)
+
+
+class _Sizes:
+    """Numbers sorted by bucket, the sort undone in the end."""
+
+    def __init__(self, buckets: NDArray[np.uint8], rest: int) -> None:
+        self.count = buckets.size * rest
+        first, last = int(buckets.min()), int(buckets.max())
+        self.order: Integers | None = None
+        if first == last:
+            self.runs = [(first, self.count)]
+            return
+        each = np.repeat(buckets.ravel(), rest)
+        self.order = np.argsort(each, kind="stable")
+        seen = np.bincount(buckets.ravel(), minlength=last + 1) * rest
+        self.runs = [(b, n) for b, n in enumerate(seen.tolist()) if n]
+
+    def sort(self, values: NDArray[Any]) -> NDArray[Any]:
+        """By bucket, in order within one."""
+        return values if self.order is None else values[self.order]
+
+    def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Back into C order."""
+        if self.order is None:
+            return values
+        out = np.empty_like(values)
+        out[self.order] = values
+        return out
+
+
+def _code_plain(coder: Coder, bank: Bank, sizes: _Sizes, numbers: Integers | None) -> Integers:
+    given = None if numbers is None else sizes.sort(numbers)
+    parts, start = [], 0
+    for bucket, count in sizes.runs:
+        part = None if given is None else given[start : start + count]
+        parts.append(bank.signed(coder, PLAIN, bucket, part, count))
+        start += count
+    return sizes.unsort(np.concatenate(parts))
+
+
+def _code_indices(
+    coder: Coder, states: ScaledStates, sizes: _Sizes, k: Integers | None, shape: Shape
+) -> Integers:
+    given = None if k is None else sizes.sort(k)
+    parts, start = [], 0
+    for bucket, count in sizes.runs:
+        part = None if given is None else (given[start : start + count] & 1).astype(np.int32)
+        parts.append(code_with_table(coder, states.parities(bucket), part, count)[0])
+        start += count
+    parity = np.concatenate(parts)
+    grid = trellis.states(sizes.unsort(parity).reshape(shape)).ravel() & 1
+    context = (2 * sizes.sort(grid) + parity).astype(np.int8)
+    out, start = np.empty(sizes.count, dtype=np.int64), 0
+    for bucket, count in sizes.runs:
+        run = slice(start, start + count)
+        mine = None if given is None else given[run]
+        out[run] = _code_rest(coder, states.bank, bucket, context[run], mine)
+        start += count
+    return trellis.integers(sizes.unsort(out), grid)
+
+
+def _code_rest(
+    coder: Coder, bank: Bank, bucket: int, context: NDArray[np.int8], k: Integers | None
+) -> Integers:
+    """Indices whose grids and parities are known: where they are large, both hardly matter."""
+    half, count = max(0, bucket - 4), len(context)
+    if half >= SHIFTED:
+        rest = bank.signed(coder, GRIDS, half, None if k is None else k >> 1, count)
+        return 2 * rest + (context & 1)
+    out = np.empty(count, dtype=np.int64)
+    for which in range(4):
+        places = (context == which).nonzero()[0]
+        if not len(places):
+            continue
+        mine = None if k is None else k[places]
+        if which & 1:
+            if mine is not None:
+                mine = np.abs(mine) - 1 | (mine < 0)
+            u = bank.halves(coder, GRIDS + which, half, mine, len(places))
+            out[places] = np.where(u & 1, -u, u + 1)
+        else:
+            mine = None if mine is None else mine >> 1
+            out[places] = 2 * bank.signed(coder, GRIDS + which, half, mine, len(places))
+    return out
+
+
+def _indices(values: Integers, shape: Shape) -> tuple[int, Integers]:
+    if len(values) < 16 or not values.any():
+        return NO_TRELLIS, values
+    for order, form in ((CHAIN, (len(values),)), (LANES, shape)):
+        if order == LANES and len(shape) < 2:
+            continue
+        k = trellis.indices(values.reshape(form))
+        if k is not None:
+            return order, k.ravel()
+    return NO_TRELLIS, values
+
+
+def _centred(numbers: Integers) -> tuple[Integers, int, int]:
+    """Numbers less their median, and their bucket, where that saves more than it costs."""
+    middle = int(np.median(numbers))
+    bucket = bucket_of(np.abs(numbers - middle))
+    unit = unit_of(bucket)
+    centre = middle >> unit << unit
+    saved = len(numbers) * (bucket_of(np.abs(numbers)) - bucket) / 4
+    if not centre or saved < 8 + 2 * np.log2(abs(centre >> unit) + 1):
+        return numbers, 0, bucket_of(np.abs(numbers))
+    return numbers - centre, centre, bucket
+
+
+def unit_of(bucket: int) -> int:
+    """Centres are multiples of two to this power."""
+    return max(0, (bucket - ONE) // 4)
+
+
+def bucket_of(magnitudes: NDArray[np.generic]) -> int:
+    """The bucket of numbers with these magnitudes."""
+    return int(np.clip(np.rint(4 * np.log2(magnitudes.mean() + 2.0**-6)) + ONE, 0, LARGEST))
+
+
+def _scales(magnitudes: NDArray[np.float64]) -> tuple[Integers | None, Integers | None]:
+    """Offsets of rows and columns, or None where they cost more than they save."""
+    count = magnitudes.shape
+    mean = magnitudes.mean() + 0.05
+    soft = magnitudes.sum(2) / count[2] + 0.05 * mean
+    row, column = np.ones(count[0]), np.ones(count[1])
+    for _ in range(3):
+        if count[0] > 1:
+            row = (soft / column).mean(1) / mean
+        if count[1] > 1:
+            column = (soft / row[:, None]).mean(0) / mean
+    offsets = [np.rint(4 * np.log2(scale)).astype(np.int64) for scale in (row, column)]
+    out: list[Integers | None] = []
+    for offset, each in zip(offsets, (count[1] * count[2], count[0] * count[2]), strict=True):
+        saved = each * _saving(offset / 4.0, mean).sum()
+        out.append(offset if len(offset) > 1 and saved > _OFFSET_BITS * len(offset) + 8 else None)
+    return out[0], out[1]
+
+
+def _saving(octaves: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
+    """Bits a number saves if its scale is told to be so many octaves from the mean."""
+    scale = mean * 2.0**octaves
+    entropy = np.log2(1 + scale) + scale * np.log2(1 + 1 / scale)
+    saved: NDArray[np.float64] = np.log2(1 + mean) + scale * np.log2(1 + 1 / mean) - entropy
+    return saved

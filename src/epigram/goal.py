@@ -1,0 +1,102 @@
+"""What a run is asked for: a floor, a drop from the plain network, or a budget of bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from epigram.errors import ConfigError
+from epigram.records import Floor
+
+_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
+_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked.
+
+    Attributes:
+        floor: the metric and its least acceptable value. With a drop or a budget the value is a
+            placeholder until the plain network is known (``resolved``).
+        budget: bytes; None = there is none.
+        max_drop: how much worse than the plain network, in the metric's unit; None = not asked.
+    """
+
+    floor: Floor
+    budget: int | None = None
+    max_drop: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        floor: str | Floor,
+        budget: int | None = None,
+        max_drop: float | None = None,
+        *,
+        named: bool = True,
+    ) -> Goal:
+        """Read what was asked; at most one of the three may be.
+
+        Args:
+            floor: the floor; with a budget or a drop its metric counts. "" = accuracy.
+            budget: bytes.
+            max_drop: in the metric's unit.
+            named: was the floor asked for by the caller? Else it is a default that gives way.
+
+        Raises:
+            ConfigError: more than one is asked, or a value is out of range.
+        """
+        if budget is None and max_drop is None:
+            return cls(Floor.parse(floor))
+        if (budget is not None and max_drop is not None) or named:
+            raise ConfigError(
+                "goal: got more than one of floor, budget and max_drop; expected one of them"
+            )
+        if budget is not None and budget < 1:
+            raise ConfigError(f"budget: got {budget}, expected at least 1 byte")
+        if max_drop is not None and not (0.0 <= max_drop < math.inf):
+            raise ConfigError(f"max_drop: got {max_drop}, expected a number >= 0")
+        default = Floor.parse(floor) if floor else Floor("accuracy", 0.0)
+        return cls(default, budget, max_drop)
+
+    @property
+    def is_relative(self) -> bool:
+        """Does the plain network, rather than a number, say what is acceptable?"""
+        return self.budget is not None or self.max_drop is not None
+
+    def resolved(self, plain_value: float) -> Floor:
+        """The floor, once the plain network's value on validation is known.
+
+        With a budget it is the plain network's value: what the structure pass is measured against.
+        """
+        if not self.is_relative:
+            return self.floor
+        drop = self.max_drop or 0.0
+        value = plain_value - drop if self.floor.larger_is_better else plain_value + drop
+        return replace(self.floor, value=round(value, 12))
+
+    def __str__(self) -> str:
+        if self.budget is not None:
+            return f"{self.floor.metric} in {self.budget} bytes"
+        if self.max_drop is not None:
+            return f"{self.floor.metric} within {self.max_drop:g} of the plain network"
+        return str(self.floor)
+
+
+def parse_bytes(text: str) -> int:
+    """A size as a person writes it: ``900``, ``1kB``, ``2.5 KiB``.
+
+    Raises:
+        ConfigError: it is none, or below one byte.
+
+    Example:
+        >>> parse_bytes("1kB"), parse_bytes("2.5 KiB"), parse_bytes("900")
+        (1000, 2560, 900)
+    """
+    match = _SIZE.match(text)
+    unit = None if match is None else _UNITS.get(match.group(2).lower())
+    if match is None or unit is None or float(match.group(1)) * unit < 1:
+        raise ConfigError(f"budget: got {text!r}, expected a size such as 900, 1kB or 2.5KiB")
+    return int(float(match.group(1)) * unit)

@@ -1,0 +1,105 @@
+"""From a network of symbols to what its file says: the smallest of the ways to say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from epigram import codec
+from epigram.codec import Profile
+from epigram.convert import CodedNetwork, CodedParameter
+from epigram.pipeline.idle import idle_units, with_live, without_live, without_units
+from epigram.records import BoolArray, CodedTensor, FileContents, GroupEdit, RawTensor
+from epigram.structure import SizedStructure, analyse
+
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, eq=False)
+class Shaped:
+    """What stays the same while the symbols change.
+
+    Attributes:
+        structure: of the network that is trained.
+        dense_shapes: of the original's tensors, by name, in order.
+        dense_kept: group -> which of the original's units the trained network has; absent = all.
+        example: what the network is called with.
+        profile: of the file.
+        recipe: goes into the metadata of a named file.
+    """
+
+    structure: SizedStructure
+    dense_shapes: Mapping[str, tuple[int, ...]]
+    dense_kept: Mapping[str, BoolArray]
+    example: Tensor
+    profile: Profile
+    recipe: str
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        *,
+        dense_shapes: Mapping[str, tuple[int, ...]],
+        dense_kept: Mapping[str, BoolArray],
+        example: Tensor,
+        profile: Profile,
+        recipe: str,
+    ) -> Shaped:
+        """Analyse a plain network; one that cannot be analysed keeps its units."""
+        structure = analyse(network, example, on_failure="leave")
+        return cls(structure, dense_shapes, dense_kept, example, profile, recipe)
+
+
+def contents_of(coded: CodedNetwork, shaped: Shaped) -> FileContents:
+    """The smallest contents that give a reader this network.
+
+    Idle units and dead inputs are left out where that makes the file smaller. The shapes of a smaller network take
+    bytes too, so every way is measured.
+    """
+    network = coded.plain().cpu().eval()
+    whole = _whole(coded, shaped)
+    symbols = {t.name: t.symbols for t in whole.tensors if isinstance(t, CodedTensor)}
+    keep = idle_units(network, shaped.structure, symbols, shaped.example)
+    ways = [whole]
+    if any(not mask.all() for mask in keep.values()):
+        ways.append(without_units(whole, shaped.structure, keep))
+    ways += [way(contents) for contents in tuple(ways) for way in _LIVE]
+    return min(ways, key=lambda contents: codec.size_estimate(contents, shaped.profile).total)
+
+
+_LIVE: tuple[Callable[[FileContents], FileContents], ...] = (with_live, without_live)
+
+
+def _whole(coded: CodedNetwork, shaped: Shaped) -> FileContents:
+    parts = coded.parameters_by_name()
+    by_tensor = {id(p): parts[name] for name, p in coded.network.named_parameters()}
+    state = coded.network.state_dict(keep_vars=True)
+    tensors = tuple(
+        _tensor(name, tensor, by_tensor.get(id(tensor)), shaped.dense_shapes[name])
+        for name, tensor in state.items()
+        if not name.endswith(COUNTER)
+    )
+    edits = tuple(
+        GroupEdit(
+            group.name, np.array(shaped.dense_kept.get(group.name, np.ones(group.units, bool)))
+        )
+        for group in shaped.structure.groups
+    )
+    return FileContents(tensors, edits, {"recipe": shaped.recipe})
+
+
+def _tensor(
+    name: str, tensor: Tensor, coded: CodedParameter | None, dense_shape: tuple[int, ...]
+) -> CodedTensor | RawTensor:
+    if coded is not None:
+        live = None if coded.live is None else coded.live.reshape(-1).cpu().numpy() != 0
+        return CodedTensor(name, dense_shape, coded.symbols(), coded.step, live)
+    values = tensor.detach().cpu()
+    if values.is_floating_point() and bool(((values == 0) | (values == 1)).all()):
+        return CodedTensor(name, dense_shape, values.to(torch.int32).numpy(), 1.0)
+    return RawTensor(name, dense_shape, values.numpy())

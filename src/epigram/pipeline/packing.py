@@ -1,0 +1,337 @@
+"""Post-training coding: a checkpoint to a file of a target size, error or metric, by one step for all weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_safetensors
+from torch import nn
+
+from epigram import codec
+from epigram.data import TensorSet
+from epigram.errors import ConfigError, StorageError
+from epigram.evaluate import evaluate
+from epigram.pipeline.recipe import Recipe
+from epigram.quantize.post_training import PRICE, Trellis, pack_tensor
+from epigram.records import CodedTensor, FileContents, Floor
+
+State = Mapping[str, NDArray[np.generic]]
+Precision = Mapping[str, NDArray[np.float64]]
+Judge = Callable[[FileContents], bool]
+"""Is this file good enough?"""
+
+_ERROR_PER_STEP = 0.5
+_FINEST, _COARSEST = -30.0, 6.0
+_RESOLUTION = 1 / 32
+_MOST_TRIALS = 12
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A checkpoint as it goes into a file.
+
+    Attributes:
+        contents: what the file says.
+        data: the file.
+        relative_error: root of the squared error of all weights over that of the weights themselves.
+        step: of the weights.
+        met: the target.
+    """
+
+    contents: FileContents
+    data: bytes
+    relative_error: float
+    step: float
+    met: bool
+
+
+def read_checkpoint(path: str | Path) -> dict[str, NDArray[np.generic]]:
+    """The tensors of a ``.safetensors`` file, or of a ``.pt`` state dict; pickled code is never run.
+
+    Raises:
+        ConfigError: the file is neither, or holds something else than tensors.
+        StorageError: it cannot be read.
+    """
+    path = Path(path)
+    found: Any
+    try:
+        if path.suffix == ".safetensors":
+            found = load_safetensors(path.read_bytes())
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise StorageError(error.errno, f"could not read {path}: {error}") from error
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{path}: expected safetensors, or a state dict saved by torch.save that loads with "
+            f"weights_only=True; got {type(error).__name__}: {first}"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(torch.is_tensor(v) for v in found.values()):
+        raise ConfigError(f"{path}: expected a mapping of names to tensors")
+    return {
+        str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
+        .contiguous()
+        .numpy()
+        for name, tensor in found.items()
+    }
+
+
+def pack(
+    state: State,
+    *,
+    size_bytes: int | None = None,
+    max_error: float | None = None,
+    good_enough: Judge | None = None,
+    precision: Precision | None = None,
+    price: float = PRICE,
+    metadata: Mapping[str, str] | None = None,
+) -> Packed:
+    """The best file of at most ``size_bytes``, or the smallest within ``max_error`` or ``good_enough``.
+
+    The step is searched by secants (size, error) or bisection (a judge), to a 32nd of an octave or as near as
+    steps can be told.
+
+    Args:
+        state: tensors by name.
+        size_bytes: of the file, at most.
+        max_error: largest relative error of all weights together.
+        good_enough: judges a file; finer steps are taken to be better.
+        precision: weights of the squared errors by name; see ``fisher``.
+        price: squared steps of error for a bit.
+        metadata: goes into the file.
+
+    Raises:
+        ConfigError: not exactly one target, or a tensor cannot be packed.
+    """
+    if sum(target is not None for target in (size_bytes, max_error, good_enough)) != 1:
+        raise ConfigError("pack: expected exactly one of a size, a largest error and a judge")
+    weights = [v.astype(np.float64) for v in state.values() if v.dtype.kind == "f" and v.ndim > 1]
+    count = sum(v.size for v in weights)
+    power = sum(float(np.square(v).sum()) for v in weights)
+    scale = math.sqrt(power / count) if power else 1.0
+
+    def at(octave: float) -> Packed:
+        contents = _contents(state, scale * 2.0**octave, precision, price, metadata or {})
+        lost = _lost(state, contents)
+        error = math.sqrt(lost / power) if power else 0.0
+        data = codec.encode(contents, profile="named")
+        return Packed(contents, data, error, scale * 2.0**octave, met=True)
+
+    if size_bytes is not None:
+        return _search(
+            at,
+            lambda p: len(p.data) <= size_bytes,
+            coarser_is_ok=True,
+            first=-2.0,
+            coarser_by=lambda p: 8 * (len(p.data) - size_bytes) / max(count, 1),
+        )
+    if max_error is not None:
+        first = math.log2(max_error / _ERROR_PER_STEP)
+        return _search(
+            at,
+            lambda p: p.relative_error <= max_error,
+            coarser_is_ok=False,
+            first=first,
+            coarser_by=lambda p: math.log2(max_error / max(p.relative_error, 1e-12)),
+        )
+    assert good_enough is not None
+    return _search(at, lambda p: good_enough(p.contents), coarser_is_ok=False, first=-2.0)
+
+
+def _search(
+    at: Callable[[float], Packed],
+    ok: Callable[[Packed], bool],
+    *,
+    coarser_is_ok: bool,
+    first: float,
+    coarser_by: Callable[[Packed], float] | None = None,
+) -> Packed:
+    """From a guess outwards, then bisection over octaves; the last that was ok, or the nearest that was not.
+
+    ``coarser_by`` says how many octaves coarser the answer is likely to be (a bit a weight and octave, an error
+    in proportion to the step); it leads there in two or three trials.
+    """
+    low, high = _FINEST, _COARSEST  # of octaves; the answer lies between
+    best: Packed | None = None
+    octave, stride = min(max(first, low), high), 0.25
+    packed = at(octave)
+    for _ in range(_MOST_TRIALS):
+        good = ok(packed)
+        if good:
+            best = packed
+        if good == coarser_is_ok:
+            high = octave
+        else:
+            low = octave
+        change = math.nan if coarser_by is None else coarser_by(packed)
+        if high - low <= _RESOLUTION or (good and abs(change) <= _RESOLUTION):
+            break
+        aim = octave + change + (0.5 if coarser_is_ok else -0.5) * _RESOLUTION
+        if low < aim < high:
+            octave = aim
+        elif low > _FINEST and high < _COARSEST:
+            octave = (low + high) / 2
+        else:
+            octave = (
+                max(_FINEST, high - stride) if high < _COARSEST else min(_COARSEST, low + stride)
+            )
+            stride *= 2
+        packed = at(octave)
+    if best is not None:
+        return best
+    return Packed(packed.contents, packed.data, packed.relative_error, packed.step, met=False)
+
+
+def _contents(
+    state: State,
+    step: float,
+    precision: Precision | None,
+    price: float,
+    metadata: Mapping[str, str],
+) -> FileContents:
+    trellis, known = Trellis(codec.TRELLIS_MOVES, codec.representable_step), precision or {}
+    tensors = tuple(
+        pack_tensor(
+            name,
+            values,
+            step=step,
+            trellis=trellis,
+            precision=known.get(name),
+            price=price,
+        )
+        for name, values in state.items()
+    )
+    return FileContents(tensors, (), metadata)
+
+
+def _lost(state: State, contents: FileContents) -> float:
+    total = 0.0
+    for tensor in contents.tensors:
+        if isinstance(tensor, CodedTensor) and len(tensor.shape) > 1:
+            gap = state[tensor.name].astype(np.float64) - tensor.values()
+            total += float(np.square(gap).sum())
+    return total
+
+
+def fill(model: nn.Module, contents: FileContents) -> nn.Module:
+    """Put a file's values into a module of the same shapes, in place; returns it."""
+    state = model.state_dict()
+    with torch.no_grad():
+        for tensor in contents.tensors:
+            state[tensor.name].copy_(torch.from_numpy(np.array(tensor.values())))
+    return model
+
+
+def fisher(
+    model: nn.Module, inputs: torch.Tensor, *, seed: int = 0, batch: int = 4
+) -> dict[str, NDArray[np.float64]]:
+    """The diagonal of the Fisher information, by parameter, its mean over all weights 1.
+
+    Labels are drawn from the network's own answers; a batch's squared gradient stands for the sum of its
+    examples' (their cross terms vanish on average). A twentieth of the tensor's mean is added everywhere, so
+    that weights no example moved are not thrown away.
+
+    Args:
+        model: a classifier, in evaluation mode.
+        inputs: examples, [examples, ...].
+        seed: of the labels drawn.
+        batch: examples whose gradients are taken together.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parameters = {n: p for n, p in model.named_parameters() if p.ndim > 1 and p.requires_grad}
+    sums = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    for start in range(0, len(inputs), batch):
+        logits = model(inputs[start : start + batch])
+        drawn = torch.multinomial(logits.detach().softmax(1), 1, generator=generator)[:, 0]
+        loss = nn.functional.cross_entropy(logits, drawn, reduction="sum")
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        for name, gradient in zip(parameters, gradients, strict=True):
+            sums[name] += gradient.square()
+    raw = {n: (s + 0.05 * s.mean() + 1e-30).double().numpy() for n, s in sums.items()}
+    overall = sum(float(v.sum()) for v in raw.values()) / sum(v.size for v in raw.values())
+    return {name: values / overall for name, values in raw.items()}
+
+
+def pack_with_data(
+    state: State,
+    recipe: Recipe,
+    *,
+    floor: str | None,
+    size_bytes: int | None,
+    max_error: float | None,
+    calibration: int,
+) -> tuple[Packed, dict[str, float]]:
+    """As ``pack``, with the network and data of a recipe; the figure found is of the validation split.
+
+    Args:
+        state: the recipe's network's tensors.
+        recipe: whose network and data.
+        floor: held on the control split while the step is searched, judged on validation.
+        size_bytes: see ``pack``.
+        max_error: see ``pack``.
+        calibration: examples of the fitted split whose Fisher information weighs the errors; 0 = none.
+
+    Raises:
+        ConfigError: the checkpoint is not the network's, or the recipe has no split to hold the floor on.
+    """
+    model, splits = recipe.build().eval(), recipe.load_data()
+    _fits(state, model)
+    precision = None
+    if calibration:
+        model.load_state_dict({n: torch.from_numpy(np.array(v)) for n, v in state.items()})
+        examples = splits.fit.inputs[:calibration]
+        if recipe.preprocess is not None:
+            examples = recipe.preprocess(examples)
+        precision = fisher(model, examples)
+    aim = None if floor is None else Floor.parse(floor)
+
+    def value(contents: FileContents, split: TensorSet) -> float:
+        figures = evaluate(fill(model, contents), split, preprocess=recipe.preprocess)
+        assert aim is not None
+        return figures.metric(aim.metric)
+
+    judge: Judge | None = None
+    if aim is not None:
+        held = aim
+        judge = lambda contents: held.met(value(contents, splits.control))  # noqa: E731
+    packed = pack(
+        state,
+        size_bytes=size_bytes,
+        max_error=max_error,
+        good_enough=judge,
+        precision=precision,
+    )
+    if aim is None:
+        return packed, {}
+    validated = value(packed.contents, splits.validation)
+    met = packed.met and aim.met(validated)
+    return replace(packed, met=met), {"validation_value": validated}
+
+
+def dense_bytes_of(contents: FileContents) -> int:
+    """The tensors as 32-bit floats; what is not floating-point as it is."""
+    return sum(
+        4 * math.prod(tensor.shape) if isinstance(tensor, CodedTensor) else tensor.values_.nbytes
+        for tensor in contents.tensors
+    )
+
+
+def _fits(state: State, model: nn.Module) -> None:
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    for name, values in state.items():
+        if expected.get(name) != values.shape:
+            raise ConfigError(
+                f"pack: the checkpoint's {name} has shape {values.shape}, the network's "
+                f"{expected.get(name)}; name the network that the checkpoint is of"
+            )

@@ -1,0 +1,116 @@
+"""Any checkpoint's tensors as coded tensors, without training.
+
+Weights (two axes and more) are quantised by the trellis, all at the same step: with equal weights of the error
+that is where the least squared error for the bits lies, and with a precision per weight the errors that
+matter are the ones that are small. Vectors (biases, normalisation) are few and felt by every output, so
+they are told finely. What is not floating-point stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epigram.errors import ConfigError
+from epigram.quantize.trellis import CodeLengths, Floats, trellis_integers
+from epigram.records import CodedTensor, RawTensor
+
+PRICE = 0.1
+"""Squared steps of error that a bit may save; between 0.03 and 0.3 it hardly matters."""
+_LARGEST = 2**30
+
+
+@dataclass(frozen=True)
+class Trellis:
+    """What the quantiser has to know of the file.
+
+    Args:
+        moves: the state machine's moves.
+        representable_step: rounds a step to one that the file can say.
+    """
+
+    moves: Sequence[int]
+    representable_step: Callable[[float], float]
+
+
+def pack_tensor(
+    name: str,
+    values: NDArray[np.generic],
+    *,
+    step: float,
+    trellis: Trellis,
+    precision: Floats | None = None,
+    price: float = PRICE,
+) -> CodedTensor | RawTensor:
+    """One tensor at a step.
+
+    Args:
+        name: its name.
+        values: any shape and dtype.
+        step: of weights; vectors take a finer one of their own.
+        trellis: the file's.
+        precision: of each squared error, the same shape, about 1 on average over all tensors; None = all
+            equal. The tensor's mean moves its step, the rest weighs errors within it; both half-way to equal
+            weights, since a diagonal overstates the differences.
+        price: squared steps of error for a bit.
+
+    Raises:
+        ConfigError: a value is not finite.
+    """
+    if values.dtype.kind != "f" or not values.ndim or not values.size:
+        return RawTensor(name, values.shape, values)
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise ConfigError(f"pack: {name} holds a value that is not finite")
+    if values.ndim < 2 or not wide.any():
+        return _vector(name, wide, trellis)
+    weight: Floats = np.ones(values.shape)
+    if precision is not None:
+        mean = float(precision.mean())
+        step /= min(max(mean**0.25, 0.5), 2.0)
+        weight = 0.5 + 0.5 * precision / mean
+    step = trellis.representable_step(step)
+    while np.abs(wide).max() / step > _LARGEST:
+        step = trellis.representable_step(2 * step)
+    scaled = wide / step
+    lengths = CodeLengths.of_mean(_means(scaled / 2))
+    lengths = CodeLengths(lengths.zero.ravel(), lengths.first.ravel(), lengths.slope.ravel())
+    symbols = trellis_integers(
+        scaled.ravel(), weight.ravel(), lengths, price=price, moves=trellis.moves
+    )
+    return CodedTensor(name, values.shape, symbols.reshape(values.shape).astype(np.int32), step)
+
+
+def vector_step(values: Floats) -> float:
+    """2**-9 of a vector's root mean square; where all have one sign, also 2**-6 of the smallest.
+
+    Variances are divided by, so it is their relative error that counts.
+    """
+    step = float(np.sqrt(np.mean(np.square(values)))) * 2.0**-9
+    least = float(np.abs(values).min())
+    if least > 0 and (np.sign(values) == np.sign(values.flat[0])).all():
+        step = min(step, max(least * 2.0**-6, step * 2.0**-8))
+    return step
+
+
+def _vector(name: str, values: Floats, trellis: Trellis) -> CodedTensor | RawTensor:
+    if not values.any():
+        return CodedTensor(name, values.shape, np.zeros(values.shape, np.int32), 1.0)
+    step = vector_step(values)
+    if not 2.0**-120 < step < 2.0**100:
+        return RawTensor(name, values.shape, values.astype(np.float32))
+    step = trellis.representable_step(step)
+    return CodedTensor(name, values.shape, np.rint(values / step).astype(np.int32), step)
+
+
+def _means(scaled: Floats) -> Floats:
+    """Mean magnitude of the index at each place, from its row and its column."""
+    flat = np.abs(scaled).reshape(scaled.shape[0], scaled.shape[1], -1)
+    overall = flat.mean() + 0.02
+    rows = flat.mean((1, 2), keepdims=True) + 0.02
+    columns = flat.mean((0, 2), keepdims=True) + 0.02
+    means: Floats = np.broadcast_to(np.maximum(rows * columns / overall, 0.01), flat.shape)
+    return means

@@ -1,0 +1,76 @@
+"""What all trials of a study have in common, and what that makes of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from epigram import config
+from epigram.search import identity
+from epigram.search.dimensions import Value
+from epigram.search.history import Phase
+from epigram.search.space import Space, check_fits, current
+
+
+@dataclass(frozen=True)
+class Common:
+    """Settings, task, widths and code of all trials.
+
+    Args:
+        base: all settings of a trial, of which the space varies some: a dataclass or a mapping.
+        task: what else makes a trial what it is, as plain data.
+        widths: the widths that the network has.
+        code: stands for the code that trials run.
+
+    Raises:
+        ConfigError: the task is no plain data.
+    """
+
+    base: object = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        identity.check_plain(dict(self.task), "task")
+
+    def check(self, space: Space) -> None:
+        """Refuse a space that the settings refuse.
+
+        Raises:
+            ConfigError: see ``space.check_fits``.
+        """
+        check_fits(space, self.base, self.widths)
+
+    def first(self, space: Space) -> dict[str, Value]:
+        """The known-safe point: what the settings have where nothing is varied."""
+        return space.nearest(current(self.base, list(space.dimensions), self.widths))
+
+    def identified(
+        self, values: Mapping[str, Value], seed: int, phase: Phase
+    ) -> tuple[dict[str, Any], Any]:
+        """What makes a trial the run it is, and its bookkeeping apart.
+
+        Raises:
+            ConfigError: the settings refuse a value.
+        """
+        complete, bookkeeping = identity.resolved(self.base, values, seed=seed)
+        extra: dict[str, Any] = {"task": dict(self.task), "seed": seed, "code": self.code}
+        extra |= {"phase": phase} if phase == "confirm" else {}
+        return {**complete, **extra}, bookkeeping
+
+    def run_id(self, values: Mapping[str, Value], seed: int, phase: Phase = "search") -> str:
+        """The name of the run."""
+        return identity.run_id(self.identified(values, seed, phase)[0])
+
+    def plain(self) -> dict[str, Any]:
+        """All but the code, as JSON has it."""
+        base = self.base
+        if dataclasses.is_dataclass(base) and not isinstance(base, type):
+            base = config.split_bookkeeping(base)[0]
+        told = {"base": base, "task": dict(self.task), "widths": dict(self.widths)}
+        loaded: dict[str, Any] = json.loads(json.dumps(told, allow_nan=False))
+        return loaded

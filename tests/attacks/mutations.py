@@ -1,0 +1,129 @@
+"""Hostile files: bytes changed under a right outside, and values changed inside a stream that stays well coded."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+from constriction import stream
+
+from epigram import codec
+from epigram.codec import trellis
+from epigram.codec.coder import Reader, Symbols, Writer
+from epigram.codec.container import Profile, unwrap, wrap
+from epigram.codec.layout import code_contents
+from epigram.codec.limits import Limits
+from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
+
+Shapes = dict[str, tuple[int, ...]]
+SMALL_LIMITS = Limits(
+    max_elements=1 << 14, max_text_bytes=1 << 10, max_mask_bits=1 << 10, max_tensors=64
+)
+
+
+def corpus() -> list[tuple[bytes, Shapes]]:
+    """Small files that use every part of the format."""
+    rng = np.random.default_rng(0)
+    k = np.rint(rng.laplace(size=24) * 3).astype(np.int64)
+    chain = trellis.integers(k, trellis.states(k & 1) & 1).reshape(4, 6)
+    dead = rng.integers(-2, 3, (4, 8))
+    dead[:, 5:] = 0
+    tensors = (
+        CodedTensor("a.weight", (6, 12), dead.astype(np.int32), 0.5, (dead != 0).any(0)),
+        CodedTensor("a.bias", (6,), rng.integers(-99, 99, 4).astype(np.int32), 0.25),
+        CodedTensor("t", (4, 6), chain.astype(np.int32), 0.125),
+        CodedTensor("k", (3, 2, 3, 3), rng.integers(-1, 2, (3, 2, 3, 3)).astype(np.int32), 1.0),
+        CodedTensor("w", (5,), rng.integers(-(2**28), 2**28, 5).astype(np.int32), 1.0),
+        RawTensor("n", (), np.array(7, dtype=np.int64)),
+        RawTensor("v", (6,), rng.normal(size=4).astype(np.float32)),
+    )
+    out = []
+    for some in (tensors[:2], tensors[2:4], tensors[4:], tensors[1:2], tensors[3:4]):
+        edits = (GroupEdit("a", np.array([1, 0, 1, 1, 0, 1], dtype=bool)),)
+        contents = FileContents(some, edits, {"key": "value"})
+        shapes = {tensor.name: tensor.dense_shape for tensor in some}
+        for profile in ("bare", "named"):
+            out.append((codec.encode(contents, profile=profile), shapes))  # noqa: PERF401
+    return out
+
+
+def of_bytes(rng: random.Random, data: bytes) -> bytes:
+    """A few bytes of the stream changed, inserted, cut or doubled; length and checksum mended."""
+    envelope = unwrap(data, Limits())
+    inside = bytearray(envelope.stream)
+    for _ in range(rng.choice((1, 1, 2, 4, 8))):
+        place, what = rng.randrange(len(inside) + 1), rng.randrange(5)
+        if what == 0 and place < len(inside):
+            inside[place] ^= 1 << rng.randrange(8)
+        elif what == 1 and place < len(inside):
+            inside[place] = rng.choice((0, 255, rng.randrange(256)))
+        elif what == 2:
+            inside[place:place] = rng.randbytes(rng.choice((1, 2, 8)))
+        elif what == 3:
+            del inside[place : place + rng.choice((1, 2, 4))]
+        else:
+            inside[place:place] = inside[: rng.choice((4, 16))]
+    return _wrapped(bytes(inside), envelope.profile, rng)
+
+
+class Liar(Writer):
+    """Writes what a reader of ``data`` would read, but now and then something else.
+
+    From the first lie on, what is read makes no sense; it is still coded as a valid stream, so every check
+    behind the entropy coder is met by numbers that a hostile writer could choose.
+    """
+
+    def __init__(self, data: bytes, rng: random.Random, often: float) -> None:
+        super().__init__()
+        self._source, self._rng, self._often = Reader(data), rng, often
+        self._most_bits = 8 * len(data) + 4096
+
+    def _symbol(self, model: Any) -> int:
+        if self._rng.random() >= self._often:
+            return int(self._source._decoder.decode(model))
+        for _ in range(8):
+            lie = self._rng.choice((0, 1, 1, 2, 15, 48, 255, 65535))
+            try:
+                stream.queue.RangeEncoder().encode(lie, model)
+            except BaseException:  # noqa: BLE001  (the entropy coder panics on a symbol it does not know)
+                continue
+            return lie
+        return 0
+
+    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
+        out = np.array([self._symbol(model) for _ in range(count)], dtype=np.int32)
+        return super()._run(model, out, count)
+
+    def _run_one(self, model: Any, value: int | None) -> int:
+        return super()._run_one(model, self._symbol(model))
+
+
+def of_values(rng: random.Random, data: bytes, shapes: Shapes) -> bytes | None:
+    """The stream with some of its values replaced, or None where the lies end the writing."""
+    envelope = unwrap(data, Limits())
+    liar = Liar(envelope.stream, rng, rng.choice((0.01, 0.03, 0.1)))
+    try:
+        code_contents(
+            liar,
+            profile=envelope.profile,
+            contents=None,
+            dense=None if envelope.profile == "named" else shapes,
+            present=None,
+            limits=SMALL_LIMITS,
+            version=envelope.version,
+        )
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+    return _wrapped(liar.finish(), envelope.profile, rng)
+
+
+def _wrapped(inside: bytes, profile: Profile, rng: random.Random) -> bytes:
+    data = bytearray(wrap(inside, profile))
+    if rng.random() < 0.15:  # the older version reads the same stream otherwise
+        from zlib import crc32
+
+        data[3] = (data[3] & 15) | 1 << 4
+        data[-4:] = crc32(bytes(data[:-4])).to_bytes(4, "little")
+    return bytes(data)

@@ -1,0 +1,121 @@
+"""``epigram search``: what it refuses, what it would do, and a whole search of a network of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from epigram import cli
+from epigram.cli import search
+
+NETWORK = """
+from tests.pipeline import tiny_recipe
+
+def build():
+    return tiny_recipe.TinyNet()
+
+def loaders():
+    whole = tiny_recipe.splits()
+    return whole
+"""
+
+
+def call(*words: str) -> search.Search | str:
+    return search.read(search.parser(), words)
+
+
+def test_widths_and_settings_are_varied_unless_a_flag_fixes_them() -> None:
+    found = call("lenet-300-100/mnist", "--structure.kl_weight", "0.7")
+    assert isinstance(found, search.Search)
+    names = list(found.space.dimensions)
+    assert "structure.kl_weight" not in names
+    assert {"widths.fc1", "widths.fc2", "prune.tolerance"} <= set(names)
+    assert found.settings.structure.kl_weight == 0.7
+    assert found.settings.page is False
+    assert str(found.floor) == "accuracy>=0.981"
+    assert found.folder == Path("runs/search-lenet-300-100-mnist")
+
+
+def test_what_is_varied_can_be_named() -> None:
+    found = call(
+        "lenet-5/mnist", "--vary", "structure.kl_weight=0.1..3 log", "--vary", "widths.fc1=50..300"
+    )
+    assert isinstance(found, search.Search)
+    assert list(found.space.dimensions) == ["structure.kl_weight", "widths.fc1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("lenet-9/mnist",), "unknown recipe 'lenet-9/mnist'; did you mean"),
+        (("lenet-5/mnist", "--trials", "0"), "expected a whole number from 1 on"),
+        (("lenet-5/mnist", "--vary", "lr"), "expected SETTING=RANGE"),
+        (("lenet-5/mnist", "--vary", "lr=3..1"), "expected finite numbers with low < high"),
+        (("lenet-5/mnist", "--trails", "3"), "unknown flag '--trails'; did you mean '--trials'?"),
+        (("lenet-5/mnist", "--floor", "good"), "expected 'metric>=value'"),
+        ((), "expected a recipe"),
+    ],
+    ids=["recipe", "trials", "vary", "range", "flag", "floor", "nothing"],
+)
+def test_a_wrong_call_is_one_line(
+    words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["search", *words]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_help_lists_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["search", "--help"]) == 0
+    assert "--vary" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_search_of_a_network_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.setenv("PYTHONPATH", f"{root / 'src'}:{root}")
+    (tmp_path / "mine.py").write_text(NETWORK)
+    words = [
+        "search",
+        "--model",
+        "mine:build",
+        "--data",
+        "mine:loaders",
+        "--floor",
+        "accuracy>=0.5",
+        "--trials",
+        "2",
+        "--out",
+        "s",
+        "--confirm",
+        "1",
+        "--sampler",
+        "random",
+        "--vary",
+        "structure.kl_weight=0.1..1",
+        "--plain.epochs",
+        "2",
+        "--structure.epochs",
+        "3",
+        "--finetune.epochs",
+        "1",
+        "--parallel",
+        "2",
+        "--json",
+    ]
+    assert cli.main([*words, "--dry-run"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    assert planned["trials"] == 2
+    assert not (tmp_path / "s").exists()
+    code = cli.main(words)
+    found = json.loads(capsys.readouterr().out)
+    assert found["trials"] == 2, found
+    assert code == (0 if found["winner"] else 3)
+    assert Path(found["page"]).is_file()
+    assert cli.main(words) == code  # nothing is left to do

@@ -1,0 +1,119 @@
+"""The controller settles where it should, whatever it is asked to hold."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from epigram.errors import ConfigError
+from epigram.goal import Goal, parse_bytes
+from epigram.pipeline.candidates import MOST, Candidate, Front
+from epigram.pipeline.steering import Controller, HeldBudget, HeldFloor, SteerSettings
+from epigram.records import Floor
+
+
+def run(controller: Controller, plant, *, epochs: int = 100, noise: float = 0.0) -> list[float]:
+    """Multipliers over a training whose metric and size are functions of the multiplier."""
+    multiplier, seen = 1.0, []
+    for epoch in range(1, epochs + 1):
+        metric, size = plant(multiplier)
+        metric += noise * math.sin(7.0 * epoch)
+        multiplier = controller.next(
+            multiplier, metric=metric, size_bytes=size, done=epoch / epochs
+        )
+        seen.append(multiplier)
+    return seen
+
+
+def falling(multiplier: float) -> tuple[float, float]:
+    """Accuracy and bytes that fall as the complexity weighs more."""
+    return 0.995 - 0.004 * multiplier, 2000.0 / multiplier
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+def test_a_floor_is_met_a_little_above_it_and_the_last_epochs_are_calm(noise):
+    floor = HeldFloor(Floor("accuracy", 0.985), 5000, ahead=0.5)
+    seen = run(Controller(SteerSettings(), floor), falling, noise=noise)
+    accuracy = falling(seen[-1])[0]
+    assert 0.985 < accuracy < 0.985 + 1.5 * floor.width
+    assert abs(math.log(seen[-1] / seen[-10])) < 0.1
+
+
+def test_a_metric_that_should_be_small_is_held_from_above():
+    held = HeldFloor(Floor("nll", 0.05, larger_is_better=False), 5000)
+    seen = run(Controller(SteerSettings(), held), lambda m: (0.02 + 0.01 * m, 1000.0))
+    assert 0.02 + 0.01 * seen[-1] == pytest.approx(0.05, rel=0.05)
+
+
+def test_a_budget_is_approached_from_both_sides():
+    for budget in (500, 4000):
+        seen = run(Controller(SteerSettings(), HeldBudget(budget)), falling)
+        assert falling(seen[-1])[1] == pytest.approx(0.97 * budget, rel=0.03)
+
+
+def test_a_nan_is_a_missed_floor_and_is_not_remembered():
+    controller = Controller(SteerSettings(begin=0.0), HeldFloor(Floor("accuracy", 0.9), 100))
+    assert controller.next(1.0, metric=math.nan, size_bytes=1.0, done=0.5) < 1.0
+    assert controller.remembered is None
+
+
+def test_before_it_begins_it_only_brakes():
+    def moved(metric: float, done: float) -> float:
+        held = HeldFloor(Floor("accuracy", 0.9), 100)  # its noise is 0.03
+        return Controller(SteerSettings(begin=0.5), held).next(
+            1.0, metric=metric, size_bytes=1.0, done=done
+        )
+
+    assert moved(0.99, 0.4) == 1.0 == moved(0.85, 0.4)
+    assert moved(0.70, 0.4) < 1.0
+    assert moved(0.99, 0.6) > 1.0 > moved(0.85, 0.6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": -1.0}, {"smooth": 1.0}, {"least": 2.0}, {"settle": 1.5}], ids=str
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ConfigError, match="SteerSettings"):
+        SteerSettings(**wrong)
+
+
+def candidate(epoch: int, size: int, control: float) -> Candidate:
+    return Candidate(epoch, data=bytes(size), predicted_bytes=size, control=control)
+
+
+def test_the_front_holds_what_nothing_beats_the_later_of_equals():
+    front = Front(Floor("accuracy", 0.9))
+    for epoch, size, control in (
+        (1, 100, 0.90), (2, 120, 0.95), (3, 110, 0.89), (4, 90, 0.80), (5, 100, 0.90),
+        (6, 80, math.nan), (7, 120, 0.94),
+    ):  # fmt: skip
+        front.offer(candidate(epoch, size, control))
+    assert [(c.epoch, c.size_bytes) for c in front.kept] == [(4, 90), (5, 100), (2, 120)]
+    other = Front(Floor("accuracy", 0.9))
+    other.load(front.state())
+    assert other.kept == front.kept
+
+
+def test_the_front_does_not_grow_without_end_and_keeps_its_ends():
+    front = Front(Floor("nll", 0.1, larger_is_better=False))
+    for i in range(100):
+        front.offer(candidate(i, 1000 + 10 * i, 1.0 - 0.001 * i))
+    sizes = [c.size_bytes for c in front.kept]
+    assert len(sizes) == MOST and sizes[0] == 1000 and sizes[-1] == 1990
+
+
+def test_goals_are_read_and_resolved():
+    assert str(Goal.of("accuracy>=0.98")) == "accuracy>=0.98"
+    drop = Goal.of("", None, 0.005, named=False)
+    assert drop.resolved(0.991) == Floor("accuracy", 0.986)
+    assert Goal.of("nll<=1", None, 0.1, named=False).resolved(0.5).value == pytest.approx(0.6)
+    assert Goal.of("", 900, None, named=False).resolved(0.99).value == 0.99
+    with pytest.raises(ConfigError, match="at least 1 byte"):
+        Goal.of("", 0, None, named=False)
+
+
+@pytest.mark.parametrize("text", ["", "kB", "-3", "0.2", "1 GBB", "1e3kB"])
+def test_sizes_that_are_none_are_refused(text):
+    with pytest.raises(ConfigError, match="budget: got"):
+        parse_bytes(text)

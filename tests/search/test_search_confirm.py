@@ -1,0 +1,130 @@
+"""The winner's curse: what was lucky is not confirmed, and files are confirmed, not configurations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.stats import binom
+from tests.search import toy
+
+from epigram.records import Floor
+from epigram.runner import FakeTrial, Job
+from epigram.search import Objective, Outcome, Trial, confirm
+
+OBJECTIVE = Objective(Floor.parse("accuracy>=0.92"))
+
+
+def judged(
+    name: str, size: float, *, error: float, search_error: float = 0.05, **more: Any
+) -> Trial:
+    confirmation = {"accuracy": 1 - error, "examples": 5000} | more
+    outcome = Outcome("finished", 1 - search_error, size, confirmation=confirmation)
+    return Trial(0, name, {}, 1000, phase="confirm", design="d", outcome=outcome)
+
+
+def test_the_smallest_file_that_is_certain_is_confirmed() -> None:
+    trials = [
+        judged("small", 100.0, error=0.079),
+        judged("middle", 200.0, error=0.060),
+        judged("large", 300.0, error=0.050),
+    ]
+    verdict = confirm.judge(trials, OBJECTIVE, None)
+    assert verdict["run_id"] == "middle"
+    assert [one["passed"] for one in verdict["tested"]] == [False, True]
+    assert verdict["tested"][0]["upper"] > 0.08
+    assert verdict["tested"][1]["alpha"] == pytest.approx(0.05 / 3)
+
+
+def test_the_bound_is_too_low_in_five_per_cent_of_all_cases_at_most() -> None:
+    n, rate = 400, 0.08
+    missed = sum(
+        binom.pmf(hits, n, rate)
+        for hits in range(n + 1)
+        if confirm.upper_share(hits, n, alpha=0.05) < rate
+    )
+    assert 0.02 < missed <= 0.05
+    assert confirm.upper_share(n, n, alpha=0.05) == 1.0
+
+
+def test_a_lucky_winner_is_rejected_and_nothing_is_returned_for_it() -> None:
+    lucky = judged("lucky", 50.0, error=0.11, search_error=0.07)
+    verdict = confirm.judge([lucky], OBJECTIVE, None)
+    assert verdict["run_id"] is None
+    assert "nothing is confirmed: none of 1 files" in verdict["sentence"]
+
+
+def test_a_file_that_misses_the_floor_on_validation_is_not_put_to_the_test() -> None:
+    verdict = confirm.judge([judged("a", 1.0, error=0.01, search_error=0.1)], OBJECTIVE, None)
+    assert verdict["run_id"] is None
+    assert verdict["tested"] == []
+    assert "even on validation" in verdict["sentence"]
+
+
+def test_trials_that_confirm_nothing_are_told_so() -> None:
+    trial = judged("a", 1.0, error=0.01)
+    trial.outcome = Outcome("finished", 0.99, 1.0)
+    assert "wrote no 'confirmation'" in confirm.judge([trial], OBJECTIVE, None)["sentence"]
+    nameless = judged("b", 1.0, error=0.01, examples=None)
+    verdict = confirm.judge([nameless], OBJECTIVE, None)
+    assert verdict["run_id"] is None
+    assert "neither examples nor a standard error" in verdict["sentence"]
+
+
+def test_a_metric_that_is_no_share_needs_a_standard_error() -> None:
+    wanted = Objective(Floor.parse("nll<=0.1"))
+    outcome = Outcome("finished", 0.05, 10.0, confirmation={"nll": 0.08, "se": 0.01})
+    trial = Trial(0, "a", {}, 0, phase="confirm", outcome=outcome)
+    bound = confirm.bound_of(trial, wanted, alpha=0.05)
+    assert bound is not None
+    assert bound.upper == pytest.approx(0.08 + 1.645 * 0.01, abs=1e-4)
+    assert confirm.judge([trial], wanted, None)["run_id"] == "a"
+
+
+def test_a_search_ends_with_new_seeds_and_a_confirmed_file(tmp_path: Path) -> None:
+    with toy.open_study(tmp_path, confirm=2, confirm_seeds=3) as study:
+        toy.drive(study, 14)
+        confirming = [t for t in study.history if t.phase == "confirm"]
+        assert len(confirming) == 6
+        assert {t.seed for t in confirming} == {1000, 1001, 1002}
+        assert {t.design for t in confirming} <= {t.run_id for t in study.history.search()}
+        confirmed = study.history.confirmed
+        assert confirmed is not None
+        assert confirmed["run_id"] in {t.run_id for t in confirming}
+        winner = study.history.trials[confirmed["run_id"]]
+        assert toy.truth(winner.values)[0] <= 0.08
+    with toy.open_study(tmp_path, confirm=2, confirm_seeds=3) as study:
+        executor = toy.drive(study, 14)
+        assert executor.started == []
+        assert study.history.confirmed == confirmed
+
+
+def test_a_floor_nobody_reaches_is_said_with_the_nearest(tmp_path: Path) -> None:
+    with toy.open_study(tmp_path, floor="accuracy>=0.999", confirm=2) as study:
+        toy.drive(study, 5)
+        confirmed = study.history.confirmed
+        assert confirmed is not None
+        assert confirmed["run_id"] is None
+        nearest = study.nearest()
+        assert nearest is not None
+        assert confirmed["sentence"].startswith("no feasible design")
+        assert f"the nearest is trial {nearest.number} ({nearest.run_id})" in confirmed["sentence"]
+
+
+def test_killed_while_it_confirms_it_goes_on(tmp_path: Path) -> None:
+    from epigram.errors import InterruptedRunError
+
+    def stuck(job: Job) -> FakeTrial:
+        if toy.read_config(job)["phase"] == "confirm":
+            return FakeTrial(1e9)
+        return toy.trial(job)
+
+    with toy.open_study(tmp_path, confirm=1) as study, pytest.raises(InterruptedRunError):
+        toy.drive(study, 8, behaviour=stuck, max_seconds=2000.0)
+    with toy.open_study(tmp_path, confirm=1) as study:
+        toy.drive(study, 8)
+        assert study.history.confirmed is not None
+        confirming = [t for t in study.history if t.phase == "confirm"]
+        assert len(confirming) == 3
+        assert all(t.finished for t in confirming)

@@ -1,0 +1,91 @@
+"""Tables of the coder: sizes and times beside other coders, packed checkpoints, fuzzing."""
+
+from __future__ import annotations
+
+from table_parts import Result, grouped, markdown
+
+
+def codec(result: Result) -> list[str]:
+    """One row per network: bytes of ours and others, and times beside NNCodec's."""
+    head = (
+        "integers of",
+        "symbols",
+        "NNCodec, bytes",
+        "ours",
+        "ratio",
+        "ideal of our model",
+        "weights alone: ours / entropy per tensor / static tables + their cost",
+        "encoding, s (NNCodec's)",
+        "decoding, s (NNCodec's)",
+    )
+    rows = []
+    for name, case in result["cases"].items():
+        weights = (
+            f"{grouped(case['weights_bytes'])} / {grouped(case['weights_entropy_bytes'])} / "
+            f"{grouped(case['weights_constriction_bytes'])} + {grouped(case['weights_constriction_tables'])}"
+        )
+        times = case["cpu_seconds"]
+        rows.append(
+            (
+                name,
+                grouped(case["symbols"]),
+                grouped(case["nncodec_bytes"]),
+                f"**{grouped(case['bytes'])}**",
+                f"{case['ratio']:.3f}",
+                grouped(case["ideal_bytes"]),
+                weights,
+                f"{times['encode']:.2f} ({times['nncodec_encode']:.2f})",
+                f"{times['decode']:.3f} ({times['nncodec_decode']:.3f})",
+            )
+        )
+    return markdown(head, rows)
+
+
+def pack(result: Result) -> list[str]:
+    """One row per point: bytes, errors of the weights, accuracies."""
+    head = (
+        "network",
+        "qp",
+        "NNCodec, bytes",
+        "ours",
+        "ratio",
+        "relative error (NNCodec's)",
+        "accuracy on validation, % (NNCodec's)",
+    )
+    rows: list[tuple[Any, ...]] = []
+    for name, network in result["networks"].items():
+        for point in network["points"]:
+            accuracy = f"{100 * point['accuracy']:.2f}"
+            if point["qp"] is None:
+                size = f"{grouped(point['dense_bytes'])} as float32"
+                rows.append((name, "", size, "", "", "", accuracy))
+                continue
+            rows.append(
+                (
+                    name,
+                    point["qp"],
+                    grouped(point["nncodec_bytes"]),
+                    f"**{grouped(point['bytes'])}**",
+                    f"{point['ratio']:.3f}",
+                    f"{point['relative_error']:.4f} ({point['nncodec_relative_error']:.4f})",
+                    f"{accuracy} ({100 * point['nncodec_accuracy']:.2f})",
+                )
+            )
+    return markdown(head, rows)
+
+
+def fuzz(result: Result) -> list[str]:
+    """How many, of which kind, and what became of them."""
+    counts = result["counts"]
+    crashes = sum(n for name, n in counts.items() if name.startswith("crash"))
+    head = ("inputs", "bytes / values / noise", "decoded", "refused", "crashed", "slowest, s")
+    kinds = " / ".join(grouped(counts.get(k, 0)) for k in ("bytes", "values", "noise"))
+    row = (
+        grouped(counts["inputs"]),
+        kinds,
+        grouped(counts.get("decoded", 0)),
+        grouped(counts.get("refused", 0)),
+        crashes,
+        f"{result['slowest_seconds']:.3f}",
+    )
+    return markdown(head, [row])

@@ -8,6 +8,7 @@ file is untouched and the temporary one is gone.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from epigram.errors import StorageError
+from epigram.errors import RunFolderError, StorageError
 
 
 @contextlib.contextmanager
@@ -91,6 +92,36 @@ def write_json(path: str | os.PathLike[str], obj: object) -> None:
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def claim_lock(path: str | os.PathLike[str], *, doing: str) -> IO[bytes]:
+    """The lock file of a folder that one process uses at a time; closing it lets go.
+
+    The lock dies with the process, whatever kills it. The file holds the process's number.
+
+    Args:
+        path: the lock file; made if need be.
+        doing: what the other process is told to be doing, "is training in this folder".
+
+    Raises:
+        RunFolderError: another process has it.
+        OSError: the file cannot be made.
+    """
+    lock = Path(path).open("a+b")  # noqa: SIM115 - the caller closes it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        holder = lock.read().decode("ascii", "replace").strip() or "unknown"
+        lock.close()
+        raise RunFolderError(
+            f"{Path(path).parent}: another process (pid {holder}) {doing}. Wait for it, stop it, or "
+            "choose another folder"
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()).encode())
+    lock.flush()
+    return lock
 
 
 def flush_folder(folder: str | os.PathLike[str]) -> None:

@@ -6,7 +6,6 @@ What ``append`` has acknowledged survives the death of the process at any moment
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +56,7 @@ class Ledger:
     def __enter__(self) -> Ledger:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            self._lock = atomic.claim_lock(self.folder / _LOCK, doing="drives this study")
             self._open()
         except OSError as error:
             self.close()
@@ -119,23 +118,6 @@ class Ledger:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def _take_lock(self) -> None:
-        lock = (self.folder / _LOCK).open("a+b")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().decode("ascii", "replace").strip() or "unknown"
-            lock.close()
-            raise RunFolderError(
-                f"{self.folder}: another process (pid {holder}) drives this study. Wait for it, stop "
-                "it, or choose another folder"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()).encode())
-        lock.flush()
-        self._lock = lock
 
     def _open(self) -> None:
         known = self.path.exists()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,25 +114,13 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         try:
-            lock = (self.path / _LOCK).open("a+b")
+            self._lock = atomic.claim_lock(self.path / _LOCK, doing="is training in this folder")
+        except RunFolderError:
+            raise
         except OSError as error:
             raise StorageError(
                 error.errno, f"could not write in the run folder {self.path}: {error.strerror}"
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().decode("ascii", "replace").strip() or "unknown"
-            lock.close()
-            raise RunFolderError(
-                f"{self.path}: another process (pid {holder}) is training in this folder. Wait for "
-                "it, stop it, or choose another folder"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()).encode())
-        lock.flush()
-        self._lock = lock
 
     def _claim(self) -> None:
         path = self.path / _CONFIG

@@ -42,7 +42,9 @@ def test_the_file_is_what_the_run_says_it_is(passed: tuple[Path, dict]) -> None:
     assert (folder / "report" / "index.html").is_file()
 
 
-def test_it_is_no_larger_than_the_ladder_makes_it(passed: tuple[Path, dict], tmp_path: Path) -> None:
+def test_it_is_no_larger_than_the_ladder_makes_it(
+    passed: tuple[Path, dict], tmp_path: Path
+) -> None:
     ladder = replace(bits_settings(), bits=replace(bits_settings().bits, epochs=0))
     made = recipe(settings=ladder, floor="accuracy>=0.8")
     other = compress_recipe(made, folder=tmp_path / "ladder", progress=None)

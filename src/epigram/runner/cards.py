@@ -65,7 +65,7 @@ class Nvml:
 
     def __init__(self) -> None:
         try:
-            import pynvml  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 (an optional extra)
+            import pynvml  # noqa: PLC0415 (an optional extra)
         except ImportError:
             raise ExecutorError(
                 "nvidia-ml-py is not installed: pip install 'epigram[gpu]'"

@@ -60,11 +60,11 @@ def shortened(*, quick: bool) -> Recipe:
     """LeNet-300-100 on 10 000 images (quick: 500), with fewer epochs, and without the test set."""
     recipe = recipes.get("lenet-300-100/mnist")
     epochs = {"plain": 2, "structure": 3, "finetune": 1} if quick else {
-        "plain": 12, "structure": 12, "finetune": 8
+        "plain": 12, "structure": 10, "finetune": 5
     }  # fmt: skip
     changes: dict[str, Any] = {f"{stage}.epochs": n for stage, n in epochs.items()}
     changes |= {f"{stage}.tensorboard": False for stage in epochs}
-    changes |= {"structure.kl_warmup_epochs": 1.0 if quick else 3.0, "page": False}
+    changes |= {"structure.kl_warmup_epochs": 1.0 if quick else 2.0, "page": False}
     changes |= {"quantize.trials": 8} if quick else {}
     settings = config.with_overrides(recipe.settings, changes)
     load = _few if quick else _ten_thousand
@@ -202,8 +202,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.trials = min(options.trials, 3)
     about = record.origin(seeds=options.seeds)
     options.out.mkdir(parents=True, exist_ok=True)
-    runs = [searched(method, seed, options) for seed in options.seeds for method in options.methods]
-    rows = [row for run in runs for row in run.pop("rows")]
+    runs: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        for method in options.methods:
+            runs.append(searched(method, seed, options))
+            rows += runs[-1].pop("rows")
+            print(written(runs, rows, about, options), flush=True)
+    return 0
+
+
+def written(
+    runs: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    about: dict[str, Any],
+    options: argparse.Namespace,
+) -> str:
+    """Write the table of curves and the result of the searches so far; what to say of them."""
     recipe = shortened(quick=options.quick)
     table = (
         options.out / "curves.jsonl" if options.quick else record.RESULTS / "search_curves.jsonl"
@@ -237,10 +252,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = record.write_result(
         "search_lenet", about, figures | {"curves": len(rows)}, folder=folder
     )
-    for run in runs:
-        print(f"{run['method']} {run['seed']}: {run['confirmed_bytes']} bytes; {run['sentence']}")
-    print(f"{ratios}; {len(rows)} curves in {table}; written to {path}")
-    return 0
+    last = runs[-1]
+    return (
+        f"{last['method']} {last['seed']}: {last['confirmed_bytes']} bytes; {last['sentence']}\n"
+        f"{ratios}; {len(rows)} curves in {table}; written to {path}"
+    )
 
 
 if __name__ == "__main__":

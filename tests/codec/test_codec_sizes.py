@@ -66,7 +66,14 @@ def test_a_small_network_costs_what_it_must(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_quick_estimate_is_what_the_file_takes(seed: int) -> None:
+def test_the_quick_size_is_at_most_a_twelfth_above(seed: int) -> None:
+    contents, _ = lenet(seed)
+    whole, quick = (codec.size_estimate(contents, quick=one).total for one in (False, True))
+    assert whole <= quick <= whole * 13 / 12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_estimate_of_one_tensor_is_what_it_takes(seed: int) -> None:
     contents, _ = lenet(seed)
     for tensor in contents.tensors:
         if isinstance(tensor, CodedTensor) and tensor.live is None:

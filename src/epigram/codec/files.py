@@ -57,9 +57,14 @@ def decode(
 
 
 def write(
-    writer: Writer, contents: FileContents, profile: Profile, state_names: Sequence[str] | None
+    writer: Writer,
+    contents: FileContents,
+    profile: Profile,
+    state_names: Sequence[str] | None,
+    *,
+    quick: bool = False,
 ) -> None:
-    """Check ``contents`` and put the stream into ``writer``."""
+    """Check ``contents`` and put the stream into ``writer``; ``quick``: no model is tried beside another."""
     if profile not in ("bare", "named"):
         raise ConfigError(f"profile: got {profile!r}, expected 'bare' or 'named'")
     check_contents(contents)
@@ -80,6 +85,7 @@ def write(
         dense={tensor.name: tensor.dense_shape for tensor in contents.tensors},
         present=present,
         limits=Limits(),
+        quick=quick,
     )
 
 

@@ -162,8 +162,9 @@ def code_contents(
     present: Sequence[bool] | None,
     limits: Limits,
     version: int = VERSION,
+    quick: bool = False,
 ) -> FileContents:
-    """The whole stream; ``version`` is the format's."""
+    """The whole stream; ``version`` is the format's, ``quick`` takes the scaled tables untried."""
     heads = code_heads(coder, contents, limits)
     edits: tuple[GroupEdit, ...] = ()
     metadata: dict[str, str] = {}
@@ -182,7 +183,8 @@ def code_contents(
         small[name] = code_shape(coder, states, name, shape, given)
     check_elements(limits, small)
     total = sum(math.prod(shape) for shape in small.values())
-    body = Body(coder, limits, version, tries=contents is not None and total <= TRIED)
+    tries = contents is not None and total <= TRIED and not quick
+    body = Body(coder, limits, version, tries=tries)
     tensors = tuple(
         body.code(
             head,

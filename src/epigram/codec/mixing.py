@@ -9,6 +9,7 @@ log-odds are added with weights that learn. Integers throughout; some 50 microse
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import mul
 
 from epigram.codec.coder import Coder
 from epigram.codec.logits import STRETCH, decayed, squash
@@ -44,30 +45,29 @@ class Mixer:
         self, coder: Coder, select: Key, keys: Sequence[Key], guide: int, bit: int | None
     ) -> int:
         """One bit: ``guide`` is what the geometric law expects, ``keys`` name the contexts."""
-        logits, cells = [guide], []
-        for key in keys:
-            cell = self._cells.get(key)
-            if cell is None:
-                cell = self._cells[key] = [32768, 0]
-            cells.append(cell)
-            logits.append(STRETCH[cell[0] >> 4] * _CONFIDENCE[cell[1]] >> 8)
+        known, stretch, confidence = self._cells, STRETCH, _CONFIDENCE
+        try:
+            cells = [known[key] for key in keys]
+        except KeyError:
+            cells = [known.setdefault(key, [32768, 0]) for key in keys]
+        logits = [guide]
+        logits += [stretch[expected >> 4] * confidence[seen] >> 8 for expected, seen in cells]
         weights = self._weights.get(select)
         if weights is None:
             first = [0, _SIGN_WEIGHT] if select[0] == SIGN else [_GUIDE, _WEIGHT]
             weights = self._weights[select] = [first[0], *[first[1]] * len(keys)]
-        total = 0
-        for logit, weight in zip(logits, weights, strict=True):
-            total += logit * weight
-        p = squash(total >> 16)
+        p = squash(sum(map(mul, logits, weights)) >> 16)
         bit = coder.bit(p, bit)
         error = ((bit << 16) - p) * 4
-        for place, logit in enumerate(logits):
-            weights[place] += logit * error + 65536 >> 17
-        target = 65535 if bit else 0
+        weights[:] = [
+            weight + (logit * error + 65536 >> 17)
+            for weight, logit in zip(weights, logits, strict=True)
+        ]
+        target, rate = 65535 if bit else 0, _RATE
         for cell in cells:
-            seen = cell[1]
-            cell[0] += (target - cell[0]) * _RATE[seen] >> 16
-            if seen < _LIMIT:
+            expected, seen = cell
+            cell[0] = expected + ((target - expected) * rate[seen] >> 16)
+            if seen < 255:  # _LIMIT
                 cell[1] = seen + 1
         return bit
 

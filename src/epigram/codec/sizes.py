@@ -66,14 +66,22 @@ class Breakdown:
         return out | {"checksum": self.checksum}
 
 
-def size_estimate(contents: FileContents, profile: Profile = "bare") -> Breakdown:
+def size_estimate(
+    contents: FileContents, profile: Profile = "bare", *, quick: bool = False
+) -> Breakdown:
     """The size of the file before it is encoded: ideal code length and side information.
+
+    Args:
+        contents: what the file would say.
+        profile: *bare* or *named*.
+        quick: without trying mixed contexts, which small files are written with: milliseconds, and
+            some per cent too much there.
 
     Raises:
         ConfigError: ``contents`` cannot be written.
     """
     writer = Writer(dry=True)
-    write(writer, contents, profile, None)
+    write(writer, contents, profile, None, quick=quick)
     length = math.ceil(writer.total_bits / 8)
     header = len(wrap(bytes(length), profile)) - length - CHECKSUM_BYTES
     return _breakdown(writer.bits, header, length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -74,12 +74,13 @@ def choose_file(job: Job, small: nn.Module, twin: Twin) -> tuple[Rung, bool]:
             job.budget, len(prices), lambda index: _rung(job, small, twin, prices[index])
         )
         return _judged(job, rung), within
-    return climb(
+    rung, met = climb(
         job.floor,
         len(prices),
-        lambda index: _rung(job, small, twin, prices[index]),
+        lambda index: _rung(job, small, twin, prices[index], quick=True),
         lambda rung: _judged(job, rung),
     )
+    return replace(rung, predicted_bytes=_bytes(job, rung.contents)), met
 
 
 def climb(
@@ -137,12 +138,7 @@ def judged_rungs(first: int, count: int) -> list[int]:
 
 def decoded(job: Job, contents: FileContents) -> nn.Module:
     """The network that a reader of these contents gets."""
-    path = job.folder / "trial.epg"
-    artifact.save(contents, path, state_names=list(job.build().state_dict()))
-    try:
-        return artifact.load(path, into=job.build()).eval()
-    finally:
-        path.unlink(missing_ok=True)
+    return artifact.restored(contents, job.build()).eval()
 
 
 def write_file(job: Job, contents: FileContents) -> Path:
@@ -153,7 +149,7 @@ def write_file(job: Job, contents: FileContents) -> Path:
     return path
 
 
-def _rung(job: Job, small: nn.Module, twin: Twin, price: float) -> Rung:
+def _rung(job: Job, small: nn.Module, twin: Twin, price: float, *, quick: bool = False) -> Rung:
     dense_shapes = artifact.dense_shapes(job.build())
     tensors = quantise(
         tensors_of(small, twin, dense_shapes),
@@ -166,14 +162,17 @@ def _rung(job: Job, small: nn.Module, twin: Twin, price: float) -> Rung:
         GroupEdit(name, mask) for name, mask in twin.kept_masks().items() if name in groups
     )
     contents = FileContents(tensors, edits, {"recipe": job.recipe.name})
-    estimate = codec.size_estimate(contents, job.settings.profile).total
     control = job.measure(job.splits.control)(decoded(job, contents))
-    return Rung(price, contents, estimate, control)
+    return Rung(price, contents, _bytes(job, contents, quick=quick), control)
+
+
+def _bytes(job: Job, contents: FileContents, *, quick: bool = False) -> int:
+    return codec.size_estimate(contents, job.settings.profile, quick=quick).total
 
 
 def _judged(job: Job, rung: Rung) -> Rung:
     value = job.measure(job.splits.validation)(decoded(job, rung.contents))
-    return Rung(rung.price, rung.contents, rung.predicted_bytes, rung.control, value)
+    return replace(rung, validation=value)
 
 
 def value_of(rung: Rung) -> float:

@@ -29,6 +29,7 @@ from epigram.pipeline.job import Job
 from epigram.quantize import at_precision, paper_counts
 
 _ROUNDS = 5
+_ENOUGH_S = 1.0
 
 
 def dense_bytes(model: nn.Module) -> int:
@@ -95,9 +96,12 @@ def cost_figures(job: Job, plain: nn.Module, small: nn.Module, path: Path) -> di
 
 
 def _in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median milliseconds of each call, interleaved."""
+    """Median milliseconds of each call, interleaved; no further turn once they have taken a while."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(_ROUNDS):
+    started = time.perf_counter()
+    for turn in range(_ROUNDS):
+        if turn and time.perf_counter() - started > _ENOUGH_S:
+            break
         for name, call in calls.items():
             begin = time.perf_counter()
             call()

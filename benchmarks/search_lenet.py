@@ -65,6 +65,7 @@ def shortened(*, quick: bool) -> Recipe:
     changes: dict[str, Any] = {f"{stage}.epochs": n for stage, n in epochs.items()}
     changes |= {f"{stage}.tensorboard": False for stage in epochs}
     changes |= {"structure.kl_warmup_epochs": 1.0 if quick else 2.0, "page": False}
+    changes |= {} if quick else {"structure.batch_size": 256}
     changes |= {"quantize.trials": 8} if quick else {}
     settings = config.with_overrides(recipe.settings, changes)
     load = _few if quick else _ten_thousand

@@ -111,6 +111,7 @@ def test_the_winner_lies_beside_what_is_known_of_it(folder: Path) -> None:
     about = json.loads((folder / "winner" / "result.json").read_text())
     assert about["passed"] is True
     assert set(about["values"]) == set(toy.SPACE.dimensions)
+    assert about["widths"] == {}
 
 
 def test_a_file_outside_the_study_is_not_taken(tmp_path: Path) -> None:

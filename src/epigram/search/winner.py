@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from epigram import atomic
+from epigram.search.space import widths_of
 from epigram.search.study import Study
 
 WINNER: Final = "winner"
@@ -26,6 +27,7 @@ def keep(study: Study) -> Path | None:
     about = {
         **tested,
         "values": dict(trial.values),
+        "widths": widths_of(trial.values),
         "floor": str(study.objective.floor),
         "sentence": confirmed["sentence"],
         "run": str(study.run_folder(trial).relative_to(study.folder)),

@@ -36,7 +36,7 @@ def test_widths_come_from_the_flag_or_from_beside_the_winner(
     narrow: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluated(narrow) == "exit 2"
-    assert "model.epg" in capsys.readouterr().err
+    assert "pass the class the file was made from" in capsys.readouterr().err
     for more in (("--widths", "fc1=30,fc2=10"), ()):
         if not more:
             note = {"widths": {"fc1": 30, "fc2": 10}}

@@ -4,8 +4,9 @@
 
 Each method may spend as many epochs as 48 whole trials take; each ends with three designs trained anew on
 three new seeds, and a file confirmed on the 40 000 training images that nobody has fitted. The plain network is trained once
-per seed; the floor lies 0.3 points below what it reaches. The curves of all trials that ran to their end
-are kept as a table for ``search_replay.py``. The test set is taken away before anything begins.
+per seed; the floor lies 0.3 points below what it reaches. The curves of all trials of the
+searches that stop nothing are kept as a table for ``search_replay.py``. Widths are not varied: trials of one
+seed share one plain network. The test set is taken away before anything begins.
 
 Resumable per trial: the same command goes on with the study that was killed.
 """
@@ -176,7 +177,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
                 "study": f"{method}/{seed}",
             }
             for t in trials
-            if t.finished and t.outcome is not None and len(t.curve()) == epochs
+            if whole and t.finished and t.outcome is not None and len(t.curve()) == epochs
         ]
     build(folder)
     return figures | {"rows": rows}

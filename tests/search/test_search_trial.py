@@ -77,6 +77,15 @@ def test_trials_aim_above_the_floor_by_what_confirming_costs() -> None:
     assert trial.aimed(Floor.parse("nll<=0.1"), examples=5000, errors=2.0).value == 0.1
 
 
+def test_a_trial_on_its_aim_counts_as_feasible() -> None:
+    floor = Floor.parse("accuracy>=0.96")
+    for judges in (500, 2500, 40_000):
+        aim = trial.aimed(floor, examples=40_000, errors=2.0, judges=judges, margin=1.0)
+        objective = Objective(floor, "size_bytes", 1.0)
+        assert objective.violation(aim.value, examples=judges) <= 0
+    assert trial.aimed(floor, examples=40_000, errors=2.0) == aim
+
+
 def test_a_trial_writes_its_curve_and_its_result(tmp_path: Path) -> None:
     with opened(tmp_path) as study:
         asked = study.ask()

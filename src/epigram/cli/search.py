@@ -114,8 +114,14 @@ def _study(call: Search) -> Study:
 
     options = call.options
     check_recipe(call.recipe, call.floor)
-    examples = len(call.recipe.load_data().validation)
-    aim = trial.aimed(call.floor, examples=examples, errors=options.aim)
+    splits = call.recipe.load_data()
+    aim = trial.aimed(
+        call.floor,
+        examples=len(splits.validation),
+        errors=options.aim,
+        judges=len(splits.control) // 2,
+        margin=options.margin,
+    )
     named = {"recipe": options.recipe, "from": _absolute(options.from_folder)}
     if options.model is not None:
         weights = None if options.weights is None else str(Path(options.weights).resolve())

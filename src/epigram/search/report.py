@@ -162,9 +162,13 @@ def _tiles(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
             "an estimate of the luckiest",
             "",
         ),
-        ("floor", str(found["floor"]), "", ""),
+        ("floor", *_floor_tile(Floor.parse(found["floor"])), ""),
         ("trials", str(found["trials"]), _kinds(found["outcomes"]), ""),
     ]
+
+
+def _floor_tile(floor: Floor) -> tuple[str, str]:
+    return f"{'≥' if floor.larger_is_better else '≤'}\u202f{floor.value:g}", floor.metric
 
 
 def _kinds(outcomes: Mapping[str, int]) -> str:

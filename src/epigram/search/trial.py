@@ -145,21 +145,27 @@ def parted(load_data: Callable[[], Splits], use: Literal["search", "confirm"]) -
     return Splits(whole.fit, steers, judges, None)
 
 
-def aimed(floor: Floor, *, examples: int, errors: float) -> Floor:
-    """The floor that trials compress to: stricter by so many standard errors of the confirming split.
+def aimed(
+    floor: Floor, *, examples: int, errors: float, judges: int | None = None, margin: float = 0.0
+) -> Floor:
+    """The floor that trials compress to: stricter by what judging and confirming will ask for.
 
     Args:
         floor: what has to hold for certain.
         examples: of the split that confirms.
-        errors: how many standard errors; 2 lets most files pass.
+        errors: how many of its standard errors; 2 lets most files pass.
+        judges: examples of the split that judges trials.
+        margin: how many of its standard errors a trial has to lie above the floor to count.
 
     Example:
         >>> str(aimed(Floor.parse("accuracy>=0.98"), examples=5000, errors=2.0))
         'accuracy>=0.98396'
     """
-    se = Objective(floor).standard_error(floor.value, examples)
-    shift = errors * se * (1 if floor.larger_is_better else -1)
-    value = min(max(floor.value + shift, 0.0), 1.0) if se else floor.value
+    error_of = Objective(floor).standard_error
+    shift = max(
+        errors * error_of(floor.value, examples), margin * error_of(floor.value, judges)
+    ) * (1 if floor.larger_is_better else -1)
+    value = min(max(floor.value + shift, 0.0), 1.0) if shift else floor.value
     return replace(floor, value=round(value, 6))
 
 

@@ -72,6 +72,18 @@ def test_the_quick_size_is_at_most_a_twelfth_above(seed: int) -> None:
     assert whole <= quick <= whole * 13 / 12
 
 
+def test_dead_positions_do_not_keep_a_writer_from_looking_for_the_shortest_model() -> None:
+    rng = np.random.default_rng(0)
+    scales = rng.gamma(0.5, 2.0, (90, 1)) * rng.gamma(0.5, 2.0, 784)
+    symbols = np.rint(rng.laplace(0.0, scales * 0.4)).astype(np.int32)
+    live = rng.random(784) < 0.2
+    symbols[:, ~live] = 0
+    assert symbols.size > 1 << 16
+    contents = FileContents((CodedTensor("w", (90, 784), symbols, 0.5, live),))
+    whole, quick = (codec.size_estimate(contents, quick=one).total for one in (False, True))
+    assert whole < 0.99 * quick
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_estimate_of_one_tensor_is_what_it_takes(seed: int) -> None:
     contents, _ = lenet(seed)

@@ -182,8 +182,7 @@ def code_contents(
         given = None if contents is None else contents.tensors[place].shape
         small[name] = code_shape(coder, states, name, shape, given)
     check_elements(limits, small)
-    total = sum(math.prod(shape) for shape in small.values())
-    tries = contents is not None and total <= TRIED and not quick
+    tries = contents is not None and not quick and _told(contents) <= TRIED
     body = Body(coder, limits, version, tries=tries)
     tensors = tuple(
         body.code(
@@ -196,6 +195,16 @@ def code_contents(
         for place, (head, name) in enumerate(zip(heads, dense, strict=True))
     )
     return FileContents(tensors, edits, metadata)
+
+
+def _told(contents: FileContents) -> int:
+    """How many symbols are coded; those at dead positions are not."""
+    sizes = (
+        t.symbols.size if t.live is None else t.symbols.size // len(t.live) * int(t.live.sum())
+        for t in contents.tensors
+        if isinstance(t, CodedTensor)
+    )
+    return sum(sizes)
 
 
 class Body:

@@ -194,6 +194,8 @@ class History:
         data.pop("at", None)
         trial.outcome = Outcome(**data)
         trial.told_seq = event.seq
+        if trial.phase == "search":
+            self.confirmed = None  # more was searched: the verdict is no longer the last word
 
     def _alarm(self, event: Event) -> None:
         self.alarms.append(event.data)

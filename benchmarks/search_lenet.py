@@ -8,7 +8,7 @@ per seed; the floor lies 0.3 points below what it reaches. The curves of all tri
 searches that stop nothing are kept as a table for ``search_replay.py``. Widths are not varied: trials of one
 seed share one plain network. The test set is taken away before anything begins.
 
-Resumable per trial: the same command goes on with the study that was killed.
+Resumable per trial where its folders still lie, and per search anywhere: finished ones are in the results.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import digits_trials
 import record
+from cells import Cells
 from search_replay import interval
 
 from epigram import config, recipes
+from epigram.config.bookkeeping import split_bookkeeping
 from epigram.data import Splits
 from epigram.data.mnist import splits as mnist_splits
 from epigram.pipeline import Recipe, train_recipe
@@ -55,6 +57,10 @@ SPACE = Space(
 )
 BELOW = 0.003
 """The floor: so far below what the plain network reaches."""
+MARGIN = 1.0
+"""Standard errors above the floor that a trial needs to count."""
+CONFIRM = 3
+"""Designs, and seeds for each, that are trained anew in the end."""
 
 
 def shortened(*, quick: bool) -> Recipe:
@@ -115,8 +121,11 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
     if options.fresh:
         shutil.rmtree(folder, ignore_errors=True)
     recipe = shortened(quick=options.quick)
-    confirming = len(recipe.load_data().validation)
-    aim = trial.aimed(floor, examples=confirming, errors=2.0)
+    splits = recipe.load_data()
+    judges = len(splits.control) // 2
+    aim = trial.aimed(
+        floor, examples=len(splits.validation), errors=2.0, judges=judges, margin=MARGIN
+    )
     epochs = recipe.settings.structure.epochs + recipe.settings.finetune.epochs
     command = (sys.executable, str(Path(__file__).resolve()), "--trial", "{folder}")
     quick = ("--quick",) if options.quick else ()
@@ -132,8 +141,9 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
             settings=StudySettings(
                 seed=seed,
                 forecasts=method != "hyperband",
-                confirm=1 if options.quick else 3,
-                confirm_seeds=1 if options.quick else 3,
+                margin=MARGIN,
+                confirm=1 if options.quick else CONFIRM,
+                confirm_seeds=1 if options.quick else CONFIRM,
                 **METHODS[method],
             ),
         ) as study,
@@ -180,7 +190,16 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
             if whole and t.finished and t.outcome is not None and len(t.curve()) == epochs
         ]
     build(folder)
-    return figures | {"rows": rows}
+    table = options.out if options.quick else record.RESULTS
+    about = {
+        "table": recipe.name,
+        "space": SPACE.plain(),
+        "floor": str(floor),
+        "examples": judges,
+        "warmup": int(recipe.settings.structure.kl_warmup_epochs),
+    }
+    keep_curves(table / "search_curves.jsonl", f"{method}/{seed}", rows, about)
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -203,62 +222,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.quick:
         options.trials = min(options.trials, 3)
     about = record.origin(seeds=options.seeds)
-    options.out.mkdir(parents=True, exist_ok=True)
-    runs: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    for seed in options.seeds:
-        for method in options.methods:
-            runs.append(searched(method, seed, options))
-            rows += runs[-1].pop("rows")
-            print(written(runs, rows, about, options), flush=True)
+    recipe = shortened(quick=options.quick)
+    folder = options.out / "results" if options.quick else record.RESULTS
+    cells = Cells(
+        "search_lenet",
+        about=about,
+        settings={
+            "trials": options.trials,
+            "slots": options.slots,
+            "space": SPACE.plain(),
+            "recipe": split_bookkeeping(recipe.settings)[0],
+            "confirm": CONFIRM,
+        },
+        planned=[f"{method}/{seed}" for seed in options.seeds for method in options.methods],
+        folder=folder,
+        summarise=summary,
+        fresh=options.fresh or options.quick,
+    )
+    for key in cells.asked:
+        method, _, seed = key.partition("/")
+        found = cells.measure(key, lambda m=method, s=seed: searched(m, int(s), options))  # type: ignore[misc]
+        print(f"{key}: {found['confirmed_bytes']} bytes; {found['sentence']}", flush=True)
+    print(f"{summary(cells.done)['ratios']}; written to {folder}")
     return 0
 
 
-def written(
-    runs: list[dict[str, Any]],
-    rows: list[dict[str, Any]],
-    about: dict[str, Any],
-    options: argparse.Namespace,
-) -> str:
-    """Write the table of curves and the result of the searches so far; what to say of them."""
-    recipe = shortened(quick=options.quick)
-    table = (
-        options.out / "curves.jsonl" if options.quick else record.RESULTS / "search_curves.jsonl"
-    )
-    digits_trials.write_table(
-        table,
-        rows,
-        {
-            "table": recipe.name,
-            "space": SPACE.plain(),
-            "floor": runs[0]["floor"],
-            "examples": 250 if options.quick else 2500,
-            "warmup": int(recipe.settings.structure.kl_warmup_epochs),
-        },
-    )
+def summary(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Bytes of the confirmed files, ours over theirs at the same seed; and how many were confirmed."""
+    sizes = {key: cell["confirmed_bytes"] for key, cell in cells.items()}
+    methods = dict.fromkeys(key.partition("/")[0] for key in cells)
     ratios = {}
-    for method in sorted(set(options.methods) - {"gp"}):
+    for method in methods:
         pairs = [
-            math.log(ours["confirmed_bytes"] / theirs["confirmed_bytes"])
-            for ours in runs
-            for theirs in runs
-            if ours["method"] == "gp"
-            and theirs["method"] == method
-            and ours["seed"] == theirs["seed"]
-            and ours["confirmed_bytes"]
-            and theirs["confirmed_bytes"]
+            math.log(sizes[f"gp/{seed}"] / size)
+            for name, _, seed in (key.partition("/") for key in cells)
+            if name == method != "gp" and (size := sizes[f"{name}/{seed}"])
+            if sizes.get(f"gp/{seed}")
         ]
-        ratios[f"gp_to_{method}"] = interval(pairs)
-    folder = options.out / "results" if options.quick else record.RESULTS
-    figures = {"trials": options.trials, "slots": options.slots, "ratios": ratios, "runs": runs}
-    path = record.write_result(
-        "search_lenet", about, figures | {"curves": len(rows)}, folder=folder
-    )
-    last = runs[-1]
-    return (
-        f"{last['method']} {last['seed']}: {last['confirmed_bytes']} bytes; {last['sentence']}\n"
-        f"{ratios}; {len(rows)} curves in {table}; written to {path}"
-    )
+        if method != "gp":
+            ratios[f"gp_to_{method}"] = interval(pairs)
+    confirmed = {
+        method: sum(size is not None for key, size in sizes.items() if key.startswith(f"{method}/"))
+        for method in methods
+    }
+    return {"ratios": ratios, "confirmed": confirmed}
+
+
+def keep_curves(
+    path: Path, study: str, rows: list[dict[str, Any]], about: Mapping[str, Any]
+) -> None:
+    """Put a study's curves into the table, in the place of what it held of that study."""
+    others = digits_trials.read_table(path)[1] if path.exists() else []
+    kept = [row for row in others if row["study"] != study]
+    digits_trials.write_table(path, [*kept, *rows], about)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import optuna
 import pytest
 from tests.search import toy
 
+from epigram import cli
 from epigram.errors import ConfigError
 from epigram.runner import FakeTrial, Job
 from epigram.search import StopRule, export, plates, report, slot_plates, winner
@@ -157,3 +158,11 @@ def test_the_front_holds_what_no_other_beats_in_both(folder: Path) -> None:
     assert [plates.size_of(t) for t in front] == sorted(plates.size_of(t) for t in front)
     bars = slot_plates.bars(seen.history)
     assert {bar.slot for bar in bars} == {"fake-0", "fake-1"}
+
+
+def test_the_command_exports_to_optuna(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with toy.open_study(tmp_path / "study") as study:
+        study.tell(study.ask(), accuracy=0.95, size_bytes=10.0)
+    assert cli.main(["report", "--optuna", str(tmp_path / "study")]) == 0
+    assert capsys.readouterr().out.strip().endswith("export/optuna.db")
+    assert (tmp_path / "study" / "export" / "optuna.db").is_file()

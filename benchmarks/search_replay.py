@@ -195,6 +195,8 @@ def forecasts(
             fitted = Forecaster.fit(past, fraction=look, share=share)
             assert fitted is not None
             errors, sizes = fitted.predict(prefix).quantiles(LEVELS)
+        typical = float(np.median([math.log(one.final_size) for one in past]))
+        _, last_log_size = features.last_value(prefix, share=share, typical_log_size=typical)
         metric = table.objective.metric(target.final_error)
         rows.append(
             Judged(
@@ -204,7 +206,7 @@ def forecasts(
                 tuple(sizes),
                 float(np.mean(np.array(errors) <= table.objective.limit)),
                 prefix.steps[-1].error,
-                prefix.steps[-1].size or target.final_size,
+                math.exp(last_log_size),
                 target.final_error,
                 target.final_size,
                 table.objective.standard_error(metric, table.examples),

@@ -126,3 +126,21 @@ def test_nothing_acknowledged_is_lost_under_random_kills(tmp_path: Path) -> None
     counts = acknowledged_under_kills(tmp_path, events=120, seed=0, kills=3)
     assert counts.acknowledged >= 120
     assert counts.lost == 0
+
+
+def test_a_disk_that_cannot_even_be_cut_is_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    with Ledger(tmp_path) as ledger:
+        ledger.append("asked", {"run_id": "a"})
+        monkeypatch.setattr(os, "write", broken)
+        monkeypatch.setattr(os, "truncate", broken)
+        with pytest.raises(StorageError, match=r"half a line may be left .Input/output error"):
+            ledger.append("told", {"run_id": "a"})
+        monkeypatch.undo()
+        with pytest.raises(StorageError, match="is closed"):
+            ledger.append("told", {"run_id": "a"})
+    assert [event.type for event in read(tmp_path)] == ["asked"]

@@ -11,9 +11,10 @@ import optuna
 import pytest
 from tests.search import toy
 
+from epigram import cli
 from epigram.errors import ConfigError
 from epigram.runner import FakeTrial, Job
-from epigram.search import StopRule, export, plates, report, slot_plates, winner
+from epigram.search import Point, StopRule, export, plates, report, slot_plates, winner
 from epigram.search.samplers import silent
 
 
@@ -157,3 +158,33 @@ def test_the_front_holds_what_no_other_beats_in_both(folder: Path) -> None:
     assert [plates.size_of(t) for t in front] == sorted(plates.size_of(t) for t in front)
     bars = slot_plates.bars(seen.history)
     assert {bar.slot for bar in bars} == {"fake-0", "fake-1"}
+
+
+def test_the_command_exports_to_optuna(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with toy.open_study(tmp_path / "study") as study:
+        study.tell(study.ask(), accuracy=0.95, size_bytes=10.0)
+    assert cli.main(["report", "--optuna", str(tmp_path / "study")]) == 0
+    assert capsys.readouterr().out.strip().endswith("export/optuna.db")
+    assert (tmp_path / "study" / "export" / "optuna.db").is_file()
+
+
+def test_an_attempt_lasts_until_it_was_last_heard_of(tmp_path: Path) -> None:
+    """Its driver dies at 20 s and the next sitting finds it at 5000 s."""
+    now = 0.0
+    with toy.open_study(tmp_path, clock=lambda: now) as study:
+        trial = study.propose()
+        study.begin(trial, slot="a")
+        now = 20.0
+        study.report_point(trial, Point(1, 0.9, 10.0))
+    now = 5000.0
+    with toy.open_study(tmp_path, clock=lambda: now) as study:
+        (trial,) = study.history
+        lost = {"run_id": trial.run_id, "attempt": 1, "reason": "driver-lost", "note": "died"}
+        study.record("ended", {**lost, "at": now})
+        study.report_point(trial, Point(2, 0.9, 10.0))  # read from what it had left
+    (bar,) = slot_plates.bars(report.read(tmp_path)[1].history)
+    assert (bar.begin, bar.end, bar.kind) == (0.0, 20.0, "again")
+    text = report.build(tmp_path).read_text()
+    assert "All attempts" in text
+    assert "driver-lost" in text
+    assert "died" in text

@@ -10,17 +10,33 @@ from epigram.cli.parser import Parser, add_output_flags
 
 
 def run(argv: Sequence[str]) -> int:
-    """Write ``report/`` of each folder."""
+    """Write ``report/`` of each folder, or what Optuna reads of it."""
     parser = Parser("report", "Write the HTML page of runs, and the pictures and movies behind it.")
     parser.add_argument("folders", nargs="+", metavar="folder", help="a run's folder")
+    parser.add_argument(
+        "--optuna",
+        action="store_true",
+        help="the folders are of searches: write export/optuna.db for optuna-dashboard instead",
+    )
     add_output_flags(parser)
     options = parser.parse(argv)
-    from epigram import report
-
-    pages = [report.build(Path(output.existing_folder(folder))) for folder in options.folders]
+    folders = [Path(output.existing_folder(folder)) for folder in options.folders]
+    pages = [_exported(folder) if options.optuna else _page(folder) for folder in folders]
     if options.json:
         output.print_json([str(page) for page in pages])
     else:
         for page in pages:
             print(page)
     return 0
+
+
+def _page(folder: Path) -> Path | str:
+    from epigram import report
+
+    return report.build(folder)
+
+
+def _exported(folder: Path) -> Path | str:
+    from epigram.search import export
+
+    return export.to_optuna(folder)

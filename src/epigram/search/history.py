@@ -93,6 +93,8 @@ class Trial:
     starts: list[Mapping[str, Any]] = field(default_factory=list)
     forecasts: list[Mapping[str, Any]] = field(default_factory=list)
     points: dict[int, list[Point]] = field(default_factory=dict)
+    seen_at: dict[int, float] = field(default_factory=dict)
+    """When each attempt was last heard of while its driver lived."""
 
     def curve(self) -> list[Point]:
         """The points of the latest attempt; before its first, those of the attempts before it."""
@@ -161,6 +163,7 @@ class History:
         trial.lease = None
         trial.running = True
         trial.starts.append(event.data)
+        trial.seen_at[trial.attempt] = event.data.get("at", 0.0)
 
     def _lease(self, event: Event) -> None:
         self.trials[event.data["run_id"]].lease = event.data["lease"]
@@ -173,6 +176,8 @@ class History:
         )
         trial.points.setdefault(data["attempt"], []).append(point)
         trial.steps = data.get("steps", trial.steps)
+        if trial.running and "at" in data:
+            trial.seen_at[data["attempt"]] = data["at"]
 
     def _forecast(self, event: Event) -> None:
         trial = self.trials[event.data["run_id"]]

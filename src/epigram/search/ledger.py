@@ -87,7 +87,8 @@ class Ledger:
             durable: flushed to the disk, not just handed to the operating system.
 
         Raises:
-            StorageError: the disk is full; the ledger is as it was.
+            StorageError: the disk is full; the ledger is as it was, or (if not even cutting works)
+                closed, with a torn line that the next opening cuts.
         """
         if self._file is None:
             raise StorageError(None, f"{self.path} is closed; open the study first")
@@ -100,11 +101,10 @@ class Ledger:
             if durable:
                 os.fsync(self._file)
         except OSError as error:
-            os.truncate(self.path, self._size)
             raise StorageError(
                 error.errno,
-                f"could not write {self.path}: {error.strerror}; it is as it was. Make room and run "
-                "the same command again",
+                f"could not write {self.path}: {error.strerror}; {self._taken_back()}. Make room and "
+                "run the same command again",
             ) from error
         self._size += len(line)
         self._next += 1
@@ -118,6 +118,17 @@ class Ledger:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def _taken_back(self) -> str:
+        """Cut what was written of an event that failed; how the ledger is left, in words."""
+        try:
+            os.truncate(self.path, self._size)
+        except OSError as error:
+            self.close()  # an event after half a line would be damage
+            return (
+                f"half a line may be left ({error.strerror}), which is cut when it is opened again"
+            )
+        return "it is as it was"
 
     def _open(self) -> None:
         known = self.path.exists()

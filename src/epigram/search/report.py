@@ -78,7 +78,12 @@ def build(folder: str | Path) -> Path:
                 [*pictures[2:4], *report_tables.looks(reports)],
                 grid=False,
             ),
-            page.section("Where and when", _contained(seen), [pictures[4]], grid=False),
+            page.section(
+                "Where and when",
+                _contained(seen),
+                [pictures[4], *report_tables.attempts(seen)],
+                grid=False,
+            ),
             page.section(
                 "Settings",
                 "What was varied.",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from epigram.report import page
 from epigram.report.words import NOTHING, duration, grouped, percent, plain_number
-from epigram.search import plates
+from epigram.search import plates, slot_plates
 from epigram.search.calibration import LookReport
 from epigram.search.history import Trial
 from epigram.search.plates import Seen
@@ -85,6 +85,26 @@ def varied(space: Space) -> str:
     """What was varied."""
     rows = [(name, str(d)) for name, d in space.dimensions.items()]
     return page.table(("setting", "values"), rows, label="What was varied", kind="settings")
+
+
+def attempts(seen: Seen) -> list[str]:
+    """What ran where and how it ended: what was killed, and why."""
+    rows = [
+        (
+            str(bar.trial),
+            str(bar.attempt),
+            bar.slot,
+            duration(bar.end - bar.begin),
+            bar.reason or "nobody saw",
+            NOTHING if bar.signal is None else str(bar.signal),
+            bar.note or NOTHING,
+        )
+        for bar in slot_plates.bars(seen.history)
+    ]
+    if not rows:
+        return []
+    head = ("trial", "attempt", "slot", "took", "ended", "signal", "note")
+    return [page.details("All attempts", page.table(head, rows, label="Attempts", kind="runs"))]
 
 
 def trials(seen: Seen) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 
@@ -17,27 +17,56 @@ from epigram.search.plates import Seen
 
 @dataclass(frozen=True)
 class Bar:
-    """One attempt on its slot, in seconds since the study began."""
+    """One attempt on its slot, in seconds since the study began.
 
+    Attributes:
+        trial: its number.
+        attempt: 1, 2, …
+        slot: where it ran.
+        begin: when it was started.
+        end: when it ended; where nobody saw its end, when it was last heard of.
+        kind: how the trial came out, if this was its last attempt; else ``again``.
+        reason: why it ended, as the runner says; empty = nobody saw.
+        signal: that ended it; None = none.
+        note: one line for people.
+    """
+
+    trial: int
+    attempt: int
     slot: str
     begin: float
     end: float
     kind: str
+    reason: str = ""
+    signal: int | None = None
+    note: str = ""
 
 
 def bars(history: History) -> list[Bar]:
-    """Every attempt whose beginning and end are known; time between two sittings is left out."""
-    spans: list[tuple[str, float, float, str]] = []
+    """Every attempt on a slot; one whose driver died lasts until it was last heard of."""
+    found = []
     for trial in history:
         ends = {one["attempt"]: one for one in trial.exits}
-        for start in trial.starts:
-            end = ends.get(start["attempt"])
-            if end is not None and start.get("slot"):
-                last = trial.outcome is not None and start["attempt"] == trial.attempt
-                kind = trial.outcome.kind if last and trial.outcome else "again"
-                spans.append((start["slot"], start["at"], end["at"], kind))
-    origin = min((begin for _, begin, _, _ in spans), default=0.0)
-    return [Bar(slot, begin - origin, end - origin, kind) for slot, begin, end, kind in spans]
+        for start in (one for one in trial.starts if one.get("slot")):
+            number = start["attempt"]
+            end = ends.get(number, {})
+            seen = end.get("reason", "") not in ("", "driver-lost")
+            last = trial.outcome is not None and number == trial.attempt
+            found.append(
+                Bar(
+                    trial.number,
+                    number,
+                    start["slot"],
+                    start["at"],
+                    end["at"] if seen else trial.seen_at[number],
+                    trial.outcome.kind if last and trial.outcome else "again",
+                    end.get("reason", ""),
+                    end.get("signal"),
+                    "; ".join(filter(None, (trial.stop_reason if last else "", end.get("note")))),
+                )
+            )
+    origin = min((bar.begin for bar in found), default=0.0)
+    return [replace(bar, begin=bar.begin - origin, end=bar.end - origin) for bar in found]
 
 
 def slots(seen: Seen) -> Plate | Absent:

@@ -280,6 +280,7 @@ class Study:
         data |= {} if point.size is None else {"size": point.size}
         data |= {"warmup": True} if point.warmup else {}
         data |= {} if steps is None else {"steps": steps}
+        data["at"] = self._now()
         self._record("curve", data)
         return watching.verdict(self, trial, self._forecasting)
 

@@ -20,12 +20,19 @@ from epigram.errors import RunFolderError, StorageError
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "wb") -> Iterator[IO[Any]]:
+def replacing(
+    path: str | os.PathLike[str],
+    mode: Literal["w", "wb"] = "wb",
+    *,
+    previous: str | os.PathLike[str] | None = None,
+) -> Iterator[IO[Any]]:
     """A file to write to that takes ``path``'s place when the block ends well.
 
     Args:
         path: where the file shall be; its folder is made if need be.
         mode: ``"wb"`` for bytes, ``"w"`` for UTF-8 text with Unix line ends.
+        previous: the file that was there gets this name; None = it is gone. A kill between the two
+            renames leaves this name alone.
 
     Raises:
         StorageError: the disk is full, or refuses in another way. The previous file is untouched.
@@ -45,6 +52,8 @@ def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "wb") -> 
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(_mode_of(destination))
+        if previous is not None and destination.exists():
+            destination.replace(previous)
         temporary.replace(destination)
         temporary = None
         flush_folder(destination.parent)
@@ -62,13 +71,18 @@ def replacing(path: str | os.PathLike[str], mode: Literal["w", "wb"] = "wb") -> 
                 temporary.unlink()
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes | bytearray | memoryview) -> None:
-    """Put ``data`` where ``path`` says, whole or not at all.
+def write_bytes(
+    path: str | os.PathLike[str],
+    data: bytes | bytearray | memoryview,
+    *,
+    previous: str | os.PathLike[str] | None = None,
+) -> None:
+    """Put ``data`` where ``path`` says, whole or not at all; ``previous`` as in :func:`replacing`.
 
     Raises:
         StorageError: see :func:`replacing`.
     """
-    with replacing(path, "wb") as file:
+    with replacing(path, "wb", previous=previous) as file:
         file.write(data)
 
 

@@ -101,4 +101,4 @@ def test_replicas_that_differ_are_noticed(ran) -> None:
 def test_only_the_leader_writes(ran) -> None:
     assert len((ran[0] / "adamw" / "metrics.jsonl").read_text().splitlines()) == 3
     names = {p.name for p in (ran[0] / "adamw").rglob("*") if p.is_file()}
-    assert names == {"metrics.jsonl", "s.pt"}
+    assert names == {"metrics.jsonl", "s.pt", "s.previous.pt"}

@@ -18,6 +18,7 @@ import torch
 
 from epigram.errors import FormatError, InterruptedRunError, RunFolderError, StorageError
 from epigram.train import PlainLearner, TrainSettings, fit, read_metrics
+from epigram.train.storage import save_state
 
 SCRIPT = Path(__file__).with_name("killed_run.py")
 SETTINGS = TrainSettings(
@@ -210,7 +211,9 @@ def test_a_disk_full_in_a_checkpoint_leaves_the_previous_one(
     with pytest.raises(StorageError, match="No space left"):
         run(tmp_path / "full")
     monkeypatch.undo()
-    assert [p.name for p in (tmp_path / "full" / "checkpoints").iterdir()] == ["plain.pt"]
+    kept = [path.name for path in (tmp_path / "full" / "checkpoints").iterdir()]
+    assert "plain.pt" in kept
+    assert set(kept) <= {"plain.pt", "plain.previous.pt"}
     same_tensors(run(tmp_path / "full"), expected)
     lines = read_metrics(tmp_path / "full" / "metrics.jsonl")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
@@ -255,31 +258,88 @@ def test_stages_share_a_folder_and_a_metrics_file(tmp_path: Path, make_net, fit_
     ]
 
 
-def test_a_damaged_checkpoint_is_refused_and_runs_no_code(
-    tmp_path: Path, make_net, fit_set
-) -> None:
-    def run() -> None:
-        fit(
-            PlainLearner(make_net()),
-            fit_set,
-            SETTINGS,
-            folder=tmp_path,
-            stage="plain",
-            seed=1,
-            progress=None,
-        )
+def _trained(folder: Path, net, fit_set, control_set, stop=lambda: False):
+    """One stage of three epochs; in the end, or stopped."""
+    return fit(
+        PlainLearner(net),
+        fit_set,
+        SETTINGS,
+        folder=folder,
+        stage="plain",
+        seed=1,
+        control_set=control_set,
+        progress=None,
+        stop=stop,
+    )
 
+
+def _damage(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    if how == "truncated":
+        data = data[: len(data) // 2]
+    elif how == "empty":
+        data.clear()
+    else:  # a weight's bit: torch itself reads such a file without a word
+        data[data.index(torch.load(path)["state"]["module"]["0.weight"].numpy().tobytes())] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "flipped"])
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
+    tmp_path: Path, make_net, fit_set, control_set, same_tensors, caplog, how: str
+) -> None:
+    expected = make_net()
+    whole = _trained(tmp_path / "whole", expected, fit_set, control_set)
+    asked = iter([False] * 30 + [True])
+    _trained(tmp_path / "hurt", make_net(), fit_set, control_set, lambda: next(asked))
+    checkpoints = tmp_path / "hurt" / "checkpoints"
+    assert sorted(p.name for p in checkpoints.iterdir()) == ["plain.previous.pt", "plain.pt"]
+    _damage(checkpoints / "plain.pt", how)
+    net = make_net()
+    result = _trained(tmp_path / "hurt", net, fit_set, control_set)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "plain.pt: damaged" in line
+    assert line.endswith("going on from plain.previous.pt, the checkpoint before it")
+    assert result.resumed
+    same_tensors(net, expected)
+    assert [_without_times(r) for r in result.history] == [_without_times(r) for r in whole.history]
+    assert sorted(p.name for p in checkpoints.iterdir()) == ["plain.previous.pt", "plain.pt"]
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(
+    tmp_path: Path, make_net, fit_set, control_set, same_tensors, caplog
+) -> None:
+    expected = make_net()
+    _trained(tmp_path, expected, fit_set, control_set)
+    (tmp_path / "checkpoints" / "plain.pt").unlink()
+    net = make_net()
+    assert _trained(tmp_path, net, fit_set, control_set).resumed
+    same_tensors(net, expected)
+    assert not caplog.records
+
+
+def test_two_damaged_checkpoints_are_refused_and_kept_and_run_no_code(
+    tmp_path: Path, make_net, fit_set, control_set
+) -> None:
     class Hostile:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "hostile code ran",))
 
-    run()
-    path = tmp_path / "checkpoints" / "plain.pt"
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+    def again() -> None:
+        _trained(tmp_path, make_net(), fit_set, control_set)
+
+    again()
+    newest, previous = (tmp_path / "checkpoints" / f"plain{m}.pt" for m in ("", ".previous"))
+    _damage(newest, "truncated")
+    _damage(previous, "truncated")
+    before = [newest.read_bytes(), previous.read_bytes()]
+    with pytest.raises(FormatError, match=r"plain\.pt: damaged.*plain\.previous\.pt; delete both"):
+        again()
+    assert [newest.read_bytes(), previous.read_bytes()] == before
+    previous.unlink()
+    with pytest.raises(FormatError, match=r"plain\.pt: damaged.*delete it"):
+        again()
+    save_state(newest, {"about": Hostile()})
     with pytest.raises(FormatError, match=r"plain\.pt: damaged"):
-        run()
-    torch.save({"about": Hostile()}, path)
-    with pytest.raises(FormatError, match=r"plain\.pt: damaged"):
-        run()
+        again()
     assert not (tmp_path / "hostile code ran").exists()

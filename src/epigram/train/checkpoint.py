@@ -1,7 +1,11 @@
-"""``checkpoints/<stage>.pt``: the stage's whole state, replaced atomically."""
+"""``checkpoints/<stage>.pt``: the stage's whole state, replaced atomically.
+
+The one before stays as ``<stage>.previous.pt``, for the day on which the newest cannot be read.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -9,11 +13,12 @@ from typing import Any
 import torch
 
 from epigram.config import differences, to_dict
-from epigram.errors import RunFolderError
+from epigram.errors import FormatError, RunFolderError
 from epigram.train.run import Run
 from epigram.train.settings import TrainSettings
 from epigram.train.storage import load_state, save_state
 
+_LOG = logging.getLogger(__name__)
 OWN = ("random", "place")
 """What each process has a state of its own of."""
 
@@ -23,8 +28,13 @@ def checkpoint_path(folder: Path, stage: str) -> Path:
     return folder / "checkpoints" / f"{stage}.pt"
 
 
+def previous_path(folder: Path, stage: str) -> Path:
+    """Where the checkpoint before that one is."""
+    return folder / "checkpoints" / f"{stage}.previous.pt"
+
+
 def save_checkpoint(folder: Path, run: Run, *, about: dict[str, Any]) -> None:
-    """Replace the stage's checkpoint by the run's present state.
+    """Replace the stage's checkpoint by the run's present state; the last but one goes.
 
     Raises:
         StorageError: the disk is full; the previous checkpoint is untouched.
@@ -34,7 +44,8 @@ def save_checkpoint(folder: Path, run: Run, *, about: dict[str, Any]) -> None:
     own = run.team.gathered({name: state[name] for name in OWN})
     if run.team.size > 1:
         state["processes"] = own
-    run.team.led(lambda: save_state(path, {"about": about, "state": state}))
+    previous = previous_path(folder, about["stage"])
+    run.team.led(lambda: save_state(path, {"about": about, "state": state}, previous=previous))
 
 
 def load_checkpoint(
@@ -42,13 +53,33 @@ def load_checkpoint(
 ) -> dict[str, Any] | None:
     """The state the stage's checkpoint holds, or None if there is none yet.
 
+    If the newest is damaged, the previous one takes its place, with one line of warning.
+
     Raises:
         RunFolderError: it was written under other settings; the message lists them.
-        FormatError: it is damaged.
+        FormatError: it is damaged, and there is no previous one that is not.
     """
-    path = checkpoint_path(folder, about["stage"])
-    if not path.exists():
-        return None
+    newest, previous = (where(folder, about["stage"]) for where in (checkpoint_path, previous_path))
+    try:
+        return _state_in(newest, about=about, device=device)
+    except FileNotFoundError:  # none was written, or a kill came between two renames
+        return _state_in(previous, about=about, device=device) if previous.exists() else None
+    except FormatError as damage:
+        try:
+            state = _state_in(previous, about=about, device=device)
+        except FileNotFoundError:
+            raise FormatError(f"{damage}; delete it to start this stage anew") from damage
+        except FormatError as too:
+            raise FormatError(
+                f"{damage}, and so is {previous.name}; delete both to start this stage anew"
+            ) from too
+        _LOG.warning("%s; going on from %s, the checkpoint before it", damage, previous.name)
+        previous.replace(newest)  # so that the next one does not push it out
+        return state
+
+
+def _state_in(path: Path, *, about: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """What one file holds, if it belongs to this run."""
     loaded = load_state(path, device=device)
     differ = differences(loaded["about"], about)
     if differ:

@@ -117,6 +117,7 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.alarms: list[Mapping[str, Any]] = []
         self.confirmed: Mapping[str, Any] | None = None
+        self.verdict_holds = False
         self.opened: Mapping[str, Any] | None = None
         self.containment: str | None = None
         for event in events:
@@ -200,10 +201,10 @@ class History:
         trial.outcome = Outcome(**data)
         trial.told_seq = event.seq
         if trial.phase == "search":
-            self.confirmed = None  # more was searched: the verdict is no longer the last word
+            self.verdict_holds = False  # more was searched
 
     def _alarm(self, event: Event) -> None:
         self.alarms.append(event.data)
 
     def _confirmed(self, event: Event) -> None:
-        self.confirmed = event.data
+        self.confirmed, self.verdict_holds = event.data, True

@@ -85,7 +85,7 @@ def test_dead_positions_do_not_keep_a_writer_from_looking_for_the_shortest_model
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_estimate_of_one_tensor_is_what_it_takes(seed: int) -> None:
+def test_the_quick_estimate_is_what_the_file_takes(seed: int) -> None:
     contents, _ = lenet(seed)
     for tensor in contents.tensors:
         if isinstance(tensor, CodedTensor) and tensor.live is None:

@@ -200,7 +200,9 @@ def code_contents(
 def _told(contents: FileContents) -> int:
     """How many symbols are coded; those at dead positions are not."""
     sizes = (
-        t.symbols.size if t.live is None else t.symbols.size // len(t.live) * int(t.live.sum())
+        t.symbols.size
+        if t.live is None
+        else t.symbols.size // max(len(t.live), 1) * int(t.live.sum())
         for t in contents.tensors
         if isinstance(t, CodedTensor)
     )

@@ -27,7 +27,7 @@ def sizes(model: torch.nn.Module) -> list[tuple[int, ...]]:
 
 
 def evaluated(path: Path, *more: str) -> str:
-    """How far it comes: the error it is refused with, or the shapes of what was read."""
+    """The exit code; a file that can be read ends the test with the shapes of its network."""
     code = cli.main(["evaluate", str(path), "--recipe", "lenet-300-100/mnist", *more])
     return f"exit {code}"
 

@@ -110,8 +110,6 @@ def test_values_outside_are_put_on_the_border() -> None:
 
 @pytest.mark.parametrize("name", ["lenet-300-100/mnist", "lenet-5/mnist", "resnet20/cifar10"])
 def test_the_preset_fits_the_recipes(name: str) -> None:
-    if name not in recipes.names():
-        pytest.skip("the recipe is called otherwise")
     recipe = recipes.get(name)
     widths = recipes.widths(recipe)
     check_fits(preset(widths), recipe.settings, widths)

@@ -90,18 +90,7 @@ def test_stop_in_the_middle_of_an_epoch_and_going_on(
 ) -> None:
     def run(folder: Path, **more):
         net = make_net()
-        result = fit(
-            PlainLearner(net),
-            fit_set,
-            SETTINGS,
-            folder=folder,
-            stage="plain",
-            seed=1,
-            control_set=control_set,
-            progress=None,
-            **more,
-        )
-        return net, result
+        return net, _trained(folder, net, fit_set, control_set, **more)
 
     expected, whole = run(tmp_path / "whole")
     asked = iter([False] * 17 + [True] * 1000)

@@ -67,7 +67,7 @@ class Mixer:
         for cell in cells:
             expected, seen = cell
             cell[0] = expected + ((target - expected) * rate[seen] >> 16)
-            if seen < 255:  # _LIMIT
+            if seen < _LIMIT:
                 cell[1] = seen + 1
         return bit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.runner.hostile import end_of, executor_of, job, start
 
-from epigram.errors import ConfigError, ExecutorError, FencedError, StorageError
+from epigram.errors import ConfigError, FencedError, StorageError
 from epigram.runner import Fence, fence
 
 
@@ -70,13 +70,3 @@ def test_starting_an_attempt_claims_it(study: str, tmp_path: Path) -> None:
         assert fence.latest(tmp_path / "a") == 4
         with pytest.raises(ConfigError, match="use 5"):
             start(executor, job(tmp_path, ("true",), attempt=3))
-
-
-def test_an_attempt_that_holds_the_fence_for_ever_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fence, "PATIENCE_S", 0.05)
-    first = fence.claim(tmp_path, 1)
-    with first.held(), pytest.raises(ExecutorError, match="attempt 1 has held the run"):
-        fence.claim(tmp_path, 2)
-    assert fence.claim(tmp_path, 2).holds()

@@ -100,33 +100,6 @@ def test_a_search_ends_with_new_seeds_and_a_confirmed_file(tmp_path: Path) -> No
         assert study.history.confirmed == confirmed
 
 
-def test_more_trials_are_another_verdict(tmp_path: Path) -> None:
-    with toy.open_study(tmp_path, confirm=1, confirm_seeds=2) as study:
-        toy.drive(study, 3)
-        first = study.history.confirmed
-        toy.drive(study, 30)
-        confirmed = study.history.confirmed
-        assert confirmed is not None
-        assert confirmed is not first
-        best = study.best()
-        assert best is not None
-        assert best.number > 3
-        assert best.design in {t.design for t in study.history if t.phase == "confirm"}
-    with toy.open_study(tmp_path, confirm=1, confirm_seeds=2) as study:
-        assert study.history.confirmed == confirmed
-
-
-def test_a_file_that_was_confirmed_is_not_taken_back() -> None:
-    def verdict(size: float | None) -> dict[str, object]:
-        tested = [] if size is None else [{"size": size, "passed": True}]
-        return {"run_id": size and "x", "tested": tested}
-
-    assert confirm._better(verdict(5.0), verdict(None)) == verdict(5.0)
-    assert confirm._better(verdict(5.0), verdict(6.0)) == verdict(5.0)
-    assert confirm._better(verdict(5.0), verdict(4.0)) == verdict(4.0)
-    assert confirm._better(None, verdict(None)) == verdict(None)
-
-
 def test_a_floor_nobody_reaches_is_said_with_the_nearest(tmp_path: Path) -> None:
     with toy.open_study(tmp_path, floor="accuracy>=0.999", confirm=2) as study:
         toy.drive(study, 5)

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from tests.search import toy
 
-from epigram.errors import ConfigError, ExecutorError, InterruptedRunError, StorageError
+from epigram.errors import InterruptedRunError, StorageError
 from epigram.runner import FakeExecutor, FakeTrial, Job
-from epigram.search import Command, Driver, Outcome, Point, StopRule, Study, ledger
-from epigram.search.attempts import MOST_ATTEMPTS
+from epigram.search import Command, Driver, StopRule, Study, ledger
 
 Behaviour = Callable[[Job], FakeTrial]
 
@@ -138,75 +137,6 @@ def test_without_a_slot_it_ends_and_says_why(tmp_path: Path) -> None:
         driver = Driver(study, executor, Command(("x",), wall_s=10.0), trials=3)
         with pytest.raises(InterruptedRunError, match=r"no slot is left.*would not die"):
             driver.run()
-
-
-class Refusing:
-    """A fake executor whose first starts fail."""
-
-    def __init__(self, error: Exception, times: int, slots: int = 1) -> None:
-        self._fake, self.error, self.times = FakeExecutor(toy.trial, slots=slots), error, times
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._fake, name)
-
-    def slots(self) -> list[Any]:
-        gone = isinstance(self.error, ConfigError) and 0 < self.times < 9
-        return [] if gone else list(self._fake.slots())
-
-    def start(self, job: Job, slot: Any) -> Any:
-        if self.times:
-            self.times -= 1
-            raise self.error
-        return self._fake.start(job, slot)
-
-
-@pytest.mark.parametrize("error", [ConfigError("taken"), ExecutorError("its machine is gone")])
-def test_a_slot_that_is_gone_concludes_nothing(error: Exception, tmp_path: Path) -> None:
-    with toy.open_study(tmp_path, confirm=1) as study:
-        executor = Refusing(error, times=9)
-        driver = Driver(study, executor, Command(("x",)), trials=4, clock=lambda: executor.now)
-        with pytest.raises(InterruptedRunError, match="no slot is left"):
-            driver.run()
-        assert study.history.confirmed is None
-    with toy.open_study(tmp_path, confirm=1) as study:
-        toy.drive(study, 4)
-        assert outcomes(study) == ["finished"] * 4
-        assert study.history.confirmed is not None
-
-
-def test_a_machine_that_is_lost_at_the_start_is_another_attempt(tmp_path: Path) -> None:
-    said: list[str] = []
-    with toy.open_study(tmp_path) as study:
-        executor = Refusing(ExecutorError("its machine is gone"), times=1, slots=2)
-        Driver(
-            study, executor, Command(("x",)), trials=3, clock=lambda: executor.now, say=said.append
-        ).run()
-        assert outcomes(study) == ["finished"] * 3
-        (first, *_) = study.history
-        assert [one["reason"] for one in first.exits] == ["lost", "exit"]
-    assert [line for line in said if "its machine is gone" in line]
-
-
-def test_a_stop_that_was_decided_before_the_driver_died_stays(tmp_path: Path) -> None:
-    with toy.open_study(tmp_path, stopping="hyperband") as study:
-        trial = study.propose()
-        asked = study.begin(trial, slot="fake-0")
-        study.report_point(trial, Point(3, 0.5, 900.0))
-        study.record("stop", {"run_id": asked.run_id, "why": "so", "at": study.now()})
-    with toy.open_study(tmp_path, stopping="hyperband") as study:
-        executor = toy.drive(study, 2)
-        assert asked.run_id not in {job.run_id for job in executor.started}
-        assert next(iter(study.history)).outcome == Outcome("stopped", 0.5, 900.0, note="so")
-
-
-def test_a_trial_that_fails_at_another_step_each_time_is_given_up(tmp_path: Path) -> None:
-    def flaky(job: Job) -> FakeTrial:
-        return FakeTrial(60.0 / 11 * (job.attempt + 0.5), code=1, steps=toy.trial(job).steps)
-
-    with toy.open_study(tmp_path) as study:
-        toy.drive(study, 3, behaviour=only_for(1, flaky))
-        assert outcomes(study) == ["finished", "failed", "finished"]
-        assert list(study.history)[1].attempt == MOST_ATTEMPTS
 
 
 def test_stopped_by_its_forecast_it_is_told_complete_and_imputed(tmp_path: Path) -> None:

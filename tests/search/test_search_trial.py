@@ -14,7 +14,6 @@ from tests.pipeline import tiny_recipe
 
 from epigram import config
 from epigram.errors import ConfigError
-from epigram.pipeline import check_recipe
 from epigram.records import Floor
 from epigram.runner import LocalExecutor, processor_slots
 from epigram.search import Command, Driver, Real, Space, Study, StudySettings, trial
@@ -76,15 +75,6 @@ def test_trials_aim_above_the_floor_by_what_confirming_costs() -> None:
     assert trial.aimed(floor, examples=50, errors=9.0).value == 1.0
     assert trial.aimed(Floor.parse("error<=0.02"), examples=5000, errors=2.0).value < 0.02
     assert trial.aimed(Floor.parse("nll<=0.1"), examples=5000, errors=2.0).value == 0.1
-
-
-def test_a_driver_opens_no_context_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: pytest.fail("a card was touched"))
-    recipe = tiny_recipe.recipe()
-    trial.task_of(recipe)
-    check_recipe(recipe, Floor.parse("accuracy>=0.5"))
 
 
 def test_a_trial_on_its_aim_counts_as_feasible() -> None:

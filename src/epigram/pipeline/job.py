@@ -67,7 +67,7 @@ class Job:
 
     def build(self) -> nn.Module:
         """The original network; its random weights depend on the seed and on nothing else."""
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed)
             return self.recipe.build()
 

@@ -185,7 +185,7 @@ def check_recipe(recipe: Recipe, floor: Floor) -> None:
         EpigramError: no layer can be made variational, the data do not fit, or the metric is unknown.
     """
     check_layers(recipe)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         Job(recipe, recipe.settings, Path(), floor, None, None).check_floor()
 
 
@@ -195,7 +195,7 @@ def check_layers(recipe: Recipe) -> None:
     Raises:
         UnsupportedModelError: there is none.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         convertible_layers(recipe.build())
 
 
@@ -239,12 +239,6 @@ class _Clock:
         self.seconds[name] = time.perf_counter() - begin
 
 
-def _card(device: str) -> list[torch.device]:
-    """The card whose randomness is put back; touching any other would open a context on it."""
-    named = torch.device(device)
-    return [named] if named.type == "cuda" else []
-
-
 @contextmanager
 def _claimed(
     recipe: Recipe,
@@ -277,7 +271,7 @@ def _claimed(
                 bookkeeping=split_bookkeeping(settings)[1],
                 environment=environment(),
             ) as run,
-            torch.random.fork_rng(devices=_card(settings.device)),
+            torch.random.fork_rng(),
         ):
             torch.manual_seed(settings.seed)
             yield job, run

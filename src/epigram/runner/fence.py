@@ -10,17 +10,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from epigram.errors import ConfigError, ExecutorError, FencedError, StorageError
+from epigram.errors import ConfigError, FencedError, StorageError
 
 _NAME = "attempt"
-PATIENCE_S = 10.0
-"""How long the next attempt waits for one that is just writing."""
 
 
 @final
@@ -75,11 +72,10 @@ def claim(folder: str | os.PathLike[str], attempt: int) -> Fence:
 
     Raises:
         ConfigError: this attempt, or a later one, has begun before.
-        ExecutorError: an earlier one holds the fence for longer than it takes to write a file.
         StorageError: the folder cannot be written.
     """
     path = Path(folder)
-    with _opened(path, fcntl.LOCK_EX, within_s=PATIENCE_S) as descriptor:
+    with _opened(path, fcntl.LOCK_EX) as descriptor:
         now = _read(descriptor)
         if now >= attempt:
             raise ConfigError(
@@ -101,7 +97,7 @@ def latest(folder: str | os.PathLike[str]) -> int:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path, lock: int, within_s: float | None = None) -> Iterator[int]:
+def _opened(folder: Path, lock: int) -> Iterator[int]:
     try:
         descriptor = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -109,30 +105,10 @@ def _opened(folder: Path, lock: int, within_s: float | None = None) -> Iterator[
             error.errno, f"{folder / _NAME}: {error.strerror}; is the run's folder there?"
         ) from error
     try:
-        _lock(descriptor, lock, folder, within_s)
+        fcntl.flock(descriptor, lock)
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, lock: int, folder: Path, within_s: float | None) -> None:
-    """Wait for the lock: for ever, or so long. Who holds it may be stopped, or wait for a dead disk."""
-    if within_s is None:
-        fcntl.flock(descriptor, lock)
-        return
-    end = time.monotonic() + within_s
-    while True:
-        try:
-            fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise ExecutorError(
-                    f"{folder}: attempt {_read(descriptor)} has held the run for {within_s:g} s; it may "
-                    "be stopped, or its disk may not answer. End it, then go on"
-                ) from None
-        else:
-            return
-        time.sleep(0.01)
 
 
 def _read(descriptor: int) -> int:

@@ -13,9 +13,6 @@ from epigram.search.proposer import LOST
 MOST_LOST = 3
 """Attempts that may be lost to the machine (a signal, a lost node) before a trial is given up."""
 
-MOST_ATTEMPTS = 5
-"""Attempts at a trial that ends with another error each time, or at another step."""
-
 Next: TypeAlias = Literal["told", "again", "wait"]
 
 _NO_RESULT = ("it wrote no ",)
@@ -55,10 +52,10 @@ def decide(
         lost = sum(_is_lost(one) for one in trial.exits) + 1
         if lost <= MOST_LOST:
             return Decision("again")
-        return Decision("told", Outcome("failed", note="; ".join(filter(None, (LOST, exit_.note)))))
+        return Decision("told", Outcome("failed", note=LOST))
     if exit_.code == 0:
         return Decision("told", written)
-    if _repeated(trial, exit_) or sum(map(_has_failed, trial.exits)) + 1 >= MOST_ATTEMPTS:
+    if _repeated(trial, exit_):
         return Decision("told", Outcome("failed", note=_note(exit_, written)))
     return Decision("again")
 
@@ -67,10 +64,6 @@ def _is_lost(data: Mapping[str, Any]) -> bool:
     """Was it lost to the machine? A driver that died is no fault of the trial's and does not count."""
     reason = data.get("reason")
     return reason == "lost" or (reason == "exit" and data.get("signal") is not None)
-
-
-def _has_failed(data: Mapping[str, Any]) -> bool:
-    return data.get("reason") == "exit" and data.get("signal") is None
 
 
 def _repeated(trial: Trial, exit_: Exit) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, final
 
-from epigram.errors import ConfigError, ExecutorError, InterruptedRunError
+from epigram.errors import ConfigError, InterruptedRunError
 from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease
 from epigram.search import confirm, folder
 from epigram.search.attempts import decide
@@ -106,7 +106,6 @@ class Driver:
                 if not self._stopping:
                     self._fill()
                 if not self._live:
-                    self._check_done()
                     break
                 self._watch()
                 for exit_ in self.executor.poll(self._pace):
@@ -120,18 +119,6 @@ class Driver:
                 error.exit_code = self._interrupts.exit_code or error.exit_code
                 raise error
             confirm.conclude(self.study)
-
-    def _check_done(self) -> None:
-        """Nothing runs any more: is that because nothing is left to do?
-
-        Raises:
-            InterruptedRunError: there is, but no slot to do it on.
-        """
-        if not self._stopping and self._next() is not None:
-            why = "; ".join(f"{s}: {w}" for s, w in self.executor.quarantined.items())
-            raise InterruptedRunError(
-                f"no slot is left to run trials on ({why or 'none is free'}); the same command goes on"
-            )
 
     def _why(self) -> str:
         signal = self._interrupts.requested
@@ -156,11 +143,8 @@ class Driver:
                 written = folder.read_result(
                     where, trial.run_id, trial.attempt, self.study.objective
                 )
-                stopped = self._stopped(trial)
                 if written.kind == "finished":
                     self._tell(trial, written)
-                elif stopped is not None:  # decided before the driver died: it stays so
-                    self._tell(trial, stopped)
 
     def _next(self) -> Trial | None:
         """The next trial to run: an interrupted one, a new one, one that confirms; None = none now."""
@@ -181,7 +165,13 @@ class Driver:
         return sum(max((p.step for p in t.curve()), default=0) for t in trials) >= self.max_steps
 
     def _fill(self) -> None:
-        for slot in list(self.executor.slots()):
+        slots = list(self.executor.slots())
+        if not slots and not self._live and self._next() is not None:
+            why = "; ".join(f"{s}: {w}" for s, w in self.executor.quarantined.items())
+            raise InterruptedRunError(
+                f"no slot is left to run trials on ({why or 'none is free'}); the same command goes on"
+            )
+        for slot in slots:
             if self.parallel is not None and len(self._live) >= self.parallel:
                 return
             trial = self._next()
@@ -194,9 +184,6 @@ class Driver:
                 if slot.id in {free.id for free in self.executor.slots()}:
                     raise
                 continue  # another driver was quicker; the trial waits for the next slot
-            except ExecutorError as error:  # its machine is gone, or an old attempt is in the way
-                self._lost_at_start(trial, asked, str(error))
-                continue
             self.study.record(
                 "lease",
                 {"run_id": trial.run_id, "attempt": asked.attempt, "lease": asdict(handle.lease)},
@@ -205,14 +192,6 @@ class Driver:
             self._live[trial.run_id, asked.attempt] = _Live(
                 trial, asked, handle, tail, self._clock()
             )
-
-    def _lost_at_start(self, trial: Trial, asked: Asked, why: str) -> None:
-        exit_ = Exit(asked.run_id, asked.attempt, "lost", None, None, 0.0, 0, why)
-        self._say(f"trial {trial.number} ({trial.run_id}) could not be started: {why}")
-        decision = decide(trial, exit_, Outcome("failed"), None, interrupted=False)
-        self._record_exit(exit_)
-        if decision.outcome is not None:
-            self._tell(trial, decision.outcome)
 
     def _job(self, asked: Asked) -> Job:
         where = str(asked.folder.resolve())

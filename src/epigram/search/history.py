@@ -117,7 +117,6 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.alarms: list[Mapping[str, Any]] = []
         self.confirmed: Mapping[str, Any] | None = None
-        self.verdict_holds = False
         self.opened: Mapping[str, Any] | None = None
         self.containment: str | None = None
         for event in events:
@@ -200,11 +199,9 @@ class History:
         data.pop("at", None)
         trial.outcome = Outcome(**data)
         trial.told_seq = event.seq
-        if trial.phase == "search":
-            self.verdict_holds = False  # more was searched
 
     def _alarm(self, event: Event) -> None:
         self.alarms.append(event.data)
 
     def _confirmed(self, event: Event) -> None:
-        self.confirmed, self.verdict_holds = event.data, True
+        self.confirmed = event.data

@@ -89,7 +89,7 @@ def observe(trials: Sequence[Trial], objective: Objective, space: Space) -> list
         values = space.nearest(trial.values)
         if trial.outcome is None:
             seen.append(Observation(trial.number, values, pending=True))
-        elif not trial.outcome.note.startswith(LOST):
+        elif trial.outcome.note != LOST:
             size, violation = figures(trial.outcome, objective, worst_size=worst_size)
             seen.append(
                 Observation(trial.number, values, size, violation, imputed=trial.outcome.imputed)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from tests.search import toy
 
-from epigram.errors import InterruptedRunError, StorageError
-from epigram.runner import FakeExecutor, FakeTrial, Job
+from epigram.errors import ConfigError, ExecutorError, InterruptedRunError, StorageError
+from epigram.runner import FakeExecutor, FakeTrial, Handle, Job, Slot
 from epigram.search import Command, Driver, StopRule, Study, ledger
 
 Behaviour = Callable[[Job], FakeTrial]
@@ -137,6 +137,59 @@ def test_without_a_slot_it_ends_and_says_why(tmp_path: Path) -> None:
         driver = Driver(study, executor, Command(("x",), wall_s=10.0), trials=3)
         with pytest.raises(InterruptedRunError, match=r"no slot is left.*would not die"):
             driver.run()
+
+
+class Failing:
+    """An executor whose start raises ``error`` so many times; the slot is gone afterwards."""
+
+    def __init__(self, slots: int, error: Exception, *, times: int) -> None:
+        self.whole = FakeExecutor(toy.trial, slots=slots)
+        self.error, self.times = error, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def start(self, job: Job, slot: Slot) -> Handle:
+        if self.times == 0:
+            return self.whole.start(job, slot)
+        self.times -= 1
+        self.whole.quarantined[slot.id] = str(self.error)
+        raise self.error
+
+
+def drive_failing(study: Study, executor: Failing, **more: Any) -> None:
+    Driver(study, executor, Command(("x",)), clock=lambda: executor.now, **more).run()
+
+
+def test_slots_that_go_at_the_start_conclude_nothing(tmp_path: Path) -> None:
+    with toy.open_study(tmp_path, confirm=1) as study:
+        executor = Failing(2, ConfigError("its card does not answer"), times=2)
+        with pytest.raises(InterruptedRunError, match=r"no slot is left.*does not answer"):
+            drive_failing(study, executor, trials=4)
+        assert study.history.confirmed is None
+    with toy.open_study(tmp_path, confirm=1) as study:
+        toy.drive(study, 4)
+        assert outcomes(study) == ["finished"] * 4
+        assert study.history.confirmed is not None
+
+
+def test_a_machine_lost_at_the_start_is_a_lost_attempt(tmp_path: Path) -> None:
+    said: list[str] = []
+    with toy.open_study(tmp_path) as study:
+        executor = Failing(2, ExecutorError("node7: no answer"), times=1)
+        drive_failing(study, executor, trials=4, say=said.append)
+        assert outcomes(study) == ["finished"] * 4
+        first = next(iter(study.history))
+        assert (first.attempt, first.exits[0]["reason"]) == (2, "lost")
+        assert first.exits[0]["note"] == "node7: no answer"
+    assert any("lost when it started: node7" in line for line in said)
+
+
+def test_an_executor_that_cannot_start_what_it_offers_ends_the_search(tmp_path: Path) -> None:
+    executor = Failing(1, ExecutorError("no process can be started"), times=1)
+    executor.start = lambda job, slot: (_ for _ in ()).throw(executor.error)  # type: ignore[method-assign]
+    with toy.open_study(tmp_path) as study, pytest.raises(ExecutorError, match="no process"):
+        drive_failing(study, executor, trials=2)
 
 
 def test_stopped_by_its_forecast_it_is_told_complete_and_imputed(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, final
 
-from epigram.errors import ConfigError, InterruptedRunError
-from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease
+from epigram.errors import ConfigError, ExecutorError, InterruptedRunError
+from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease, Slot
 from epigram.search import confirm, folder
 from epigram.search.attempts import decide
 from epigram.search.folder import MetricsTail
@@ -105,7 +105,7 @@ class Driver:
                 self._heed_interrupts()
                 if not self._stopping:
                     self._fill()
-                if not self._live:
+                if not self._live and (self._stopping or self._done()):
                     break
                 self._watch()
                 for exit_ in self.executor.poll(self._pace):
@@ -164,9 +164,13 @@ class Driver:
             return False
         return sum(max((p.step for p in t.curve()), default=0) for t in trials) >= self.max_steps
 
+    def _done(self) -> bool:
+        """Is nothing left to run, now that nothing runs?"""
+        return self._next() is None
+
     def _fill(self) -> None:
         slots = list(self.executor.slots())
-        if not slots and not self._live and self._next() is not None:
+        if not slots and not self._live and not self._done():
             why = "; ".join(f"{s}: {w}" for s, w in self.executor.quarantined.items())
             raise InterruptedRunError(
                 f"no slot is left to run trials on ({why or 'none is free'}); the same command goes on"
@@ -177,21 +181,35 @@ class Driver:
             trial = self._next()
             if trial is None:
                 return
-            asked = self.study.begin(trial, slot=slot.id)
-            try:
-                handle = self.executor.start(self._job(asked), slot)
-            except ConfigError:
-                if slot.id in {free.id for free in self.executor.slots()}:
-                    raise
-                continue  # another driver was quicker; the trial waits for the next slot
-            self.study.record(
-                "lease",
-                {"run_id": trial.run_id, "attempt": asked.attempt, "lease": asdict(handle.lease)},
-            )
-            tail = MetricsTail(asked.folder / folder.METRICS, self.study.objective)
-            self._live[trial.run_id, asked.attempt] = _Live(
-                trial, asked, handle, tail, self._clock()
-            )
+            self._start(trial, slot)
+
+    def _start(self, trial: Trial, slot: Slot) -> None:
+        """Start a trial; where its slot turns out to be gone it waits for another one."""
+        asked = self.study.begin(trial, slot=slot.id)
+        try:
+            handle = self.executor.start(self._job(asked), slot)
+        except (ConfigError, ExecutorError) as error:
+            if slot.id in {free.id for free in self.executor.slots()}:
+                raise
+            if isinstance(error, ExecutorError):
+                self._lost_at_start(trial, asked, str(error))
+            return  # else another driver was quicker, or the card does not answer
+        self.study.record(
+            "lease",
+            {"run_id": trial.run_id, "attempt": asked.attempt, "lease": asdict(handle.lease)},
+        )
+        tail = MetricsTail(asked.folder / folder.METRICS, self.study.objective)
+        self._live[trial.run_id, asked.attempt] = _Live(trial, asked, handle, tail, self._clock())
+
+    def _lost_at_start(self, trial: Trial, asked: Asked, why: str) -> None:
+        """The machine went away while the trial was being started."""
+        exit_ = Exit(asked.run_id, asked.attempt, "lost", None, None, 0.0, 0, why)
+        written = Outcome("failed")
+        decision = decide(trial, exit_, written, None, interrupted=False)
+        self._record_exit(exit_)
+        self._say(f"trial {trial.number} ({trial.run_id}) was lost when it started: {why}")
+        if decision.outcome is not None:
+            self._tell(trial, decision.outcome)
 
     def _job(self, asked: Asked) -> Job:
         where = str(asked.folder.resolve())

@@ -153,7 +153,7 @@ class Study:
 
     def __len__(self) -> int:
         """How many trials of the search have been told."""
-        return sum(trial.outcome is not None for trial in self.history.search())
+        return self.history.told()
 
     # --- ask ------------------------------------------------------------------------------------
 

@@ -8,13 +8,20 @@ import signal
 import time
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.search import toy
 
-from epigram.errors import ConfigError, ExecutorError, InterruptedRunError, StorageError
+from epigram.errors import (
+    ConfigError,
+    ExecutorError,
+    HeldError,
+    InterruptedRunError,
+    StorageError,
+)
 from epigram.runner import FakeExecutor, FakeTrial, Handle, Job, Slot
 from epigram.search import Command, Driver, StopRule, Study, ledger
 
@@ -182,7 +189,38 @@ def test_a_machine_lost_at_the_start_is_a_lost_attempt(tmp_path: Path) -> None:
         first = next(iter(study.history))
         assert (first.attempt, first.exits[0]["reason"]) == (2, "lost")
         assert first.exits[0]["note"] == "node7: no answer"
-    assert any("lost when it started: node7" in line for line in said)
+    assert any("could not start: node7" in line for line in said)
+
+
+def test_a_trial_whose_fence_is_held_is_put_off(tmp_path: Path) -> None:
+    class Held(Failing):
+        def start(self, job: Job, slot: Slot) -> Handle:
+            if job.run_id == first.run_id and self.times:
+                self.times -= 1
+                held_at.append(self.whole.now)
+                raise self.error
+            return self.whole.start(job, slot)
+
+    held_at: list[float] = []
+    with toy.open_study(tmp_path) as study:
+        first = study.propose()
+        executor = Held(1, HeldError("held by another attempt"), times=3)
+        drive_failing(study, executor, trials=3)
+        assert outcomes(study) == ["finished"] * 3
+        assert first.attempt == 4
+        assert all(later > sooner for sooner, later in pairwise(held_at))
+
+
+def test_a_trial_whose_fence_is_never_let_go_of_is_given_up(tmp_path: Path) -> None:
+    class Held(Failing):
+        def start(self, job: Job, slot: Slot) -> Handle:
+            raise self.error
+
+    with toy.open_study(tmp_path) as study:
+        executor = Held(1, HeldError("held by another attempt"), times=1)
+        drive_failing(study, executor, trials=1)
+        assert outcomes(study) == ["failed"]
+        assert 1.0 + 2.0 + 4.0 <= executor.now < 10.0
 
 
 def test_an_executor_that_cannot_start_what_it_offers_ends_the_search(tmp_path: Path) -> None:

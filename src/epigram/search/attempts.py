@@ -12,6 +12,7 @@ from epigram.search.proposer import LOST
 
 MOST_LOST = 3
 """Attempts that may be lost to the machine (a signal, a lost node) before a trial is given up."""
+LONGEST_PAUSE_S = 60.0
 
 Next: TypeAlias = Literal["told", "again", "wait"]
 
@@ -58,6 +59,11 @@ def decide(
     if _repeated(trial, exit_):
         return Decision("told", Outcome("failed", note=_note(exit_, written)))
     return Decision("again")
+
+
+def pause_s(trial: Trial) -> float:
+    """Before another attempt: a second after the first, and twice as long after each one more."""
+    return float(min(2 ** (max(1, len(trial.exits)) - 1), LONGEST_PAUSE_S))
 
 
 def _is_lost(data: Mapping[str, Any]) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, final
 
-from epigram.errors import ConfigError, ExecutorError, InterruptedRunError
+from epigram.errors import ConfigError, ExecutorError, HeldError, InterruptedRunError
 from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease, Slot
 from epigram.search import confirm, folder
-from epigram.search.attempts import decide
+from epigram.search.attempts import Decision, decide, pause_s
 from epigram.search.folder import MetricsTail
 from epigram.search.history import Outcome, Trial
 from epigram.search.stopping import imputed
@@ -86,6 +86,7 @@ class Driver:
         self._tell_person, self._clock, self._pace = say, clock, pace_s
         self._end = math.inf if max_seconds is None else clock() + max_seconds
         self._live: dict[tuple[str, int], _Live] = {}
+        self._not_before: dict[str, float] = {}
         self._interrupts = Interrupts()
         self._stopping = 0
         self._alarms = 0
@@ -151,7 +152,8 @@ class Driver:
         study = self.study
         running = {live.trial.run_id for live in self._live.values()}
         for trial in study.history.open_trials():
-            if trial.run_id not in running:
+            put_off = self._clock() < self._not_before.get(trial.run_id, 0.0)
+            if trial.run_id not in running and not put_off:
                 return trial
         asked = study.history.search()
         if len(asked) < self.trials and not self._spent(asked):
@@ -166,7 +168,7 @@ class Driver:
 
     def _done(self) -> bool:
         """Is nothing left to run, now that nothing runs?"""
-        return self._next() is None
+        return not self.study.history.open_trials() and self._next() is None
 
     def _fill(self) -> None:
         slots = list(self.executor.slots())
@@ -188,6 +190,9 @@ class Driver:
         asked = self.study.begin(trial, slot=slot.id)
         try:
             handle = self.executor.start(self._job(asked), slot)
+        except HeldError as error:
+            self._lost_at_start(trial, asked, str(error))
+            return
         except (ConfigError, ExecutorError) as error:
             if slot.id in {free.id for free in self.executor.slots()}:
                 raise
@@ -202,14 +207,13 @@ class Driver:
         self._live[trial.run_id, asked.attempt] = _Live(trial, asked, handle, tail, self._clock())
 
     def _lost_at_start(self, trial: Trial, asked: Asked, why: str) -> None:
-        """The machine went away while the trial was being started."""
+        """The machine went away, or an earlier attempt did not."""
         exit_ = Exit(asked.run_id, asked.attempt, "lost", None, None, 0.0, 0, why)
         written = Outcome("failed")
         decision = decide(trial, exit_, written, None, interrupted=False)
         self._record_exit(exit_)
-        self._say(f"trial {trial.number} ({trial.run_id}) was lost when it started: {why}")
-        if decision.outcome is not None:
-            self._tell(trial, decision.outcome)
+        self._say(f"trial {trial.number} ({trial.run_id}) could not start: {why}")
+        self._follow(trial, decision, 0.0)
 
     def _job(self, asked: Asked) -> Job:
         where = str(asked.folder.resolve())
@@ -290,9 +294,14 @@ class Driver:
             self._say(
                 f"slot {live.handle.slot_id} is quarantined: {exit_.note or 'see the ledger'}"
             )
+        self._follow(trial, decision, self._clock() - live.began)
+
+    def _follow(self, trial: Trial, decision: Decision, seconds: float) -> None:
+        """Tell how a trial came out, or put it off for a while before it is begun again."""
         if decision.outcome is not None:
-            seconds = round(self._clock() - live.began, 3)
-            self._tell(trial, replace(decision.outcome, seconds=seconds))
+            self._tell(trial, replace(decision.outcome, seconds=round(seconds, 3)))
+        else:
+            self._not_before[trial.run_id] = self._clock() + pause_s(trial)
 
     def _stopped(self, trial: Trial) -> Outcome | None:
         """What a trial that we have stopped is told with: its last forecast, or its last point."""

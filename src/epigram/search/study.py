@@ -158,7 +158,11 @@ class Study:
     # --- ask ------------------------------------------------------------------------------------
 
     def ask(self) -> Asked:
-        """A trial to run: one that was interrupted, or else a new one."""
+        """A trial to run: one that was interrupted, or else a new one.
+
+        Raises:
+            HeldError: an earlier attempt at it still lives and does not let go of its files.
+        """
         waiting = [trial for trial in self.history.open_trials() if not trial.running]
         asked = self.begin(waiting[0] if waiting else self.propose())
         fence.claim(asked.run_folder, asked.attempt)

@@ -23,7 +23,7 @@ from epigram.errors import (
     StorageError,
 )
 from epigram.runner import FakeExecutor, FakeTrial, Handle, Job, Slot
-from epigram.search import Command, Driver, StopRule, Study, ledger
+from epigram.search import Command, Driver, Point, StopRule, Study, ledger
 
 Behaviour = Callable[[Job], FakeTrial]
 
@@ -344,6 +344,23 @@ def test_a_result_written_before_the_driver_died_is_not_lost(tmp_path: Path) -> 
         executor = toy.drive(study, 1)
         assert outcomes(study) == ["finished"]
         assert executor.started == []
+
+
+def test_a_trial_that_was_stopped_before_the_driver_died_is_told_as_stopped(
+    tmp_path: Path,
+) -> None:
+    with toy.open_study(tmp_path) as study:
+        asked = study.ask()
+        trial = study.history.trials[asked.run_id]
+        study.report_point(trial, Point(1, 0.5, 900.0))
+        study.record("stop", {"run_id": asked.run_id, "why": "hopeless", "at": study.now()})
+    with toy.open_study(tmp_path) as study:
+        executor = toy.drive(study, 2)
+        assert outcomes(study) == ["stopped", "finished"]
+        assert asked.run_id not in {job.run_id for job in executor.started}
+        outcome = study.history.trials[asked.run_id].outcome
+        assert outcome is not None
+        assert (outcome.metric, outcome.size, outcome.note) == (0.5, 900.0, "hopeless")
 
 
 def test_garbage_in_a_curve_is_said_once(tmp_path: Path) -> None:

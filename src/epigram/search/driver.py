@@ -128,7 +128,7 @@ class Driver:
     # --- begin ----------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        """End what a dead driver has left behind; its trials are begun again."""
+        """End what a dead driver has left behind; its trials are begun again, unless they were stopped."""
         waiting = self.study.history.open_trials()
         leases = {
             trial.run_id: Lease(**trial.lease) for trial in waiting if trial.lease is not None
@@ -140,12 +140,16 @@ class Driver:
         for trial in waiting:  # it may have come to its result before the driver died
             if trial.attempt:
                 where = folder.attempt_folder(self.study.run_folder(trial), trial.attempt)
-                self._take_points(trial, MetricsTail(where / folder.METRICS, self.study.objective))
+                tail = MetricsTail(where / folder.METRICS, self.study.objective)
+                self._note_stop(trial, self._take_points(trial, tail))
                 written = folder.read_result(
                     where, trial.run_id, trial.attempt, self.study.objective
                 )
-                if written.kind == "finished":
+                stopped = self._stopped(trial)
+                if written.kind != "failed":
                     self._tell(trial, written)
+                elif stopped is not None:
+                    self._tell(trial, stopped)
 
     def _next(self) -> Trial | None:
         """The next trial to run: an interrupted one, a new one, one that confirms; None = none now."""
@@ -238,11 +242,15 @@ class Driver:
                     f"trial {live.trial.number} ({live.trial.run_id}): {folder.METRICS} has a line "
                     f"that is no step of a curve: {live.tail.first_garbage!r}"
                 )
-            if why is not None and live.trial.stop_reason is None:
-                self.study.record(
-                    "stop", {"run_id": live.trial.run_id, "why": why, "at": self.study.now()}
-                )
+            if self._note_stop(live.trial, why):
                 self.executor.stop(live.handle)
+
+    def _note_stop(self, trial: Trial, why: str | None) -> bool:
+        """Write down that a trial shall stop, and why; is that new?"""
+        if why is None or trial.stop_reason is not None:
+            return False
+        self.study.record("stop", {"run_id": trial.run_id, "why": why, "at": self.study.now()})
+        return True
 
     def _take_points(self, trial: Trial, tail: MetricsTail) -> str | None:
         """New points into the ledger; why the trial should be stopped, if it should."""

@@ -82,7 +82,26 @@ ODD: dict[str, tuple[Behaviour, str, str]] = {
     ),
     "returns-1": (lambda job: FakeTrial(5.0, code=1), "failed", "it returned 1"),
     "lost-machine": (lambda job: FakeTrial(5.0, lost=True), "failed", "lost"),
-    "out-of-memory": (lambda job: FakeTrial(5.0, signal=9), "failed", "lost"),
+    "out-of-memory": (
+        lambda job: FakeTrial(5.0, signal=9, note="killed: out of memory?"),
+        "failed",
+        "lost: killed: out of memory?",
+    ),
+    "fills-the-disk": (
+        lambda job: FakeTrial(5.0, limit="wrote 9 bytes, 8 are allowed"),
+        "failed",
+        "more room than it may; wrote 9 bytes, 8 are allowed",
+    ),
+    "forks-without-end": (
+        lambda job: FakeTrial(5.0, limit="had 513 processes, 512 are allowed"),
+        "failed",
+        "more room than it may; had 513 processes, 512 are allowed",
+    ),
+    "fails-elsewhere-each-time": (
+        lambda job: FakeTrial(5.0, code=job.attempt, note=f"line {job.attempt}"),
+        "failed",
+        "it returned 8; line 8",
+    ),
     "never-ends": (lambda job: FakeTrial(1e9), "failed", "longer than it may"),
     "unkillable": (lambda job: FakeTrial(1e9, unkillable=True), "failed", "would not die"),
 }
@@ -108,7 +127,12 @@ def test_an_odd_trial_is_one_line_and_the_others_go_on(name: str, tmp_path: Path
         assert says in trial.outcome.note
         (line,) = [one for one in said if trial.run_id in one]
         assert "\n" not in line
-        expected = {"returns-1": 2, "lost-machine": 4, "out-of-memory": 4}.get(name, 1)
+        expected = {
+            "returns-1": 2,
+            "lost-machine": 4,
+            "out-of-memory": 4,
+            "fails-elsewhere-each-time": 8,
+        }.get(name, 1)
         assert trial.attempt == expected
         assert len(trial.exits) == expected
 

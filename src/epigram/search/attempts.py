@@ -12,6 +12,8 @@ from epigram.search.proposer import LOST
 
 MOST_LOST = 3
 """Attempts that may be lost to the machine (a signal, a lost node) before a trial is given up."""
+MOST_ATTEMPTS = 8
+"""Attempts that may fail, however, before a trial is given up."""
 LONGEST_PAUSE_S = 60.0
 
 Next: TypeAlias = Literal["told", "again", "wait"]
@@ -49,14 +51,16 @@ def decide(
         return Decision("told", Outcome("failed", note=_note(exit_, written)))
     if exit_.reason == "driver-lost":
         return Decision("again")
+    tried = sum(one.get("reason") in ("exit", "lost") for one in trial.exits) + 1
     if exit_.reason in ("lost", "stopped") or exit_.signal is not None:
         lost = sum(_is_lost(one) for one in trial.exits) + 1
-        if lost <= MOST_LOST:
+        if lost <= MOST_LOST and tried < MOST_ATTEMPTS:
             return Decision("again")
-        return Decision("told", Outcome("failed", note=LOST))
+        how = exit_.note or (f"signal {exit_.signal}" if exit_.signal is not None else "")
+        return Decision("told", Outcome("failed", note=f"{LOST}: {how}" if how else LOST))
     if exit_.code == 0:
         return Decision("told", written)
-    if _repeated(trial, exit_):
+    if tried >= MOST_ATTEMPTS or _repeated(trial, exit_):
         return Decision("told", Outcome("failed", note=_note(exit_, written)))
     return Decision("again")
 

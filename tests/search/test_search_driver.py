@@ -23,7 +23,8 @@ from epigram.errors import (
     StorageError,
 )
 from epigram.runner import FakeExecutor, FakeTrial, Handle, Job, Slot
-from epigram.search import Command, Driver, Point, StopRule, Study, ledger
+from epigram.search import Command, Driver, Outcome, Point, StopRule, Study, Trial, ledger
+from epigram.search.attempts import usual_limit_s
 
 Behaviour = Callable[[Job], FakeTrial]
 
@@ -135,6 +136,32 @@ def test_an_odd_trial_is_one_line_and_the_others_go_on(name: str, tmp_path: Path
         }.get(name, 1)
         assert trial.attempt == expected
         assert len(trial.exits) == expected
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_a_trial_that_takes_ten_times_as_long_as_the_others_has_failed(
+    number: int, tmp_path: Path
+) -> None:
+    with toy.open_study(tmp_path) as study:
+        executor = FakeExecutor(only_for(number, lambda job: FakeTrial(1e5)), slots=2)
+        command = Command(("train",), patience=10.0)
+        Driver(study, executor, command, trials=5, clock=lambda: executor.now).run()
+        assert outcomes(study) == ["failed" if at == number else "finished" for at in range(5)]
+        trial = list(study.history)[number]
+        assert trial.outcome is not None
+        assert "longer than it may; 600 s, 10 times what finished trials took" in trial.outcome.note
+        assert trial.exits[-1]["reason"] == "timeout"
+        assert 600.0 < trial.outcome.seconds < 605.0
+
+
+def test_the_usual_limit_needs_three_trials_and_is_a_minute_at_least() -> None:
+    def took(seconds: float) -> Trial:
+        return Trial(0, "a", {}, 0, outcome=Outcome("finished", 0.9, 1.0, seconds=seconds))
+
+    assert usual_limit_s([took(20.0), took(20.0)], times=10.0) is None
+    assert usual_limit_s([took(20.0), took(20.0), took(0.0)], times=10.0) is None
+    assert usual_limit_s([took(20.0), took(30.0), took(9e9)], times=10.0) == 300.0
+    assert usual_limit_s([took(0.1)] * 3, times=10.0) == 60.0
 
 
 def test_a_trial_killed_once_is_begun_again_and_its_curve_goes_on(tmp_path: Path) -> None:

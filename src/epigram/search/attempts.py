@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal, TypeAlias
 
 from epigram.runner import Exit
@@ -15,6 +16,8 @@ MOST_LOST = 3
 MOST_ATTEMPTS = 8
 """Attempts that may fail, however, before a trial is given up."""
 LONGEST_PAUSE_S = 60.0
+ENOUGH_FINISHED = 3
+LEAST_LIMIT_S = 60.0
 
 Next: TypeAlias = Literal["told", "again", "wait"]
 
@@ -68,6 +71,14 @@ def decide(
 def pause_s(trial: Trial) -> float:
     """Before another attempt: a second after the first, and twice as long after each one more."""
     return float(min(2 ** (max(1, len(trial.exits)) - 1), LONGEST_PAUSE_S))
+
+
+def usual_limit_s(trials: Iterable[Trial], *, times: float) -> float | None:
+    """So many times what half of the finished trials took, a minute at least; None = too few have finished."""
+    took = [t.outcome.seconds for t in trials if t.finished and t.outcome and t.outcome.seconds > 0]
+    if len(took) < ENOUGH_FINISHED:
+        return None
+    return max(LEAST_LIMIT_S, times * median(took))
 
 
 def _is_lost(data: Mapping[str, Any]) -> bool:

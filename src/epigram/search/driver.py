@@ -12,7 +12,7 @@ from typing import Any, Final, final
 from epigram.errors import ConfigError, ExecutorError, HeldError, InterruptedRunError
 from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease, Slot
 from epigram.search import confirm, folder
-from epigram.search.attempts import Decision, decide, pause_s
+from epigram.search.attempts import Decision, decide, pause_s, usual_limit_s
 from epigram.search.folder import MetricsTail
 from epigram.search.history import Outcome, Trial
 from epigram.search.stopping import imputed
@@ -32,12 +32,15 @@ class Command:
         env: what its environment has beyond ours.
         grace_s: seconds between being asked to stop and being killed.
         wall_s: seconds after which a trial has failed; None = never.
+        patience: without ``wall_s`` a trial has failed after so many times the median of the finished
+            ones, from a minute on, once three have finished; None = never.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     grace_s: float = 20.0
     wall_s: float | None = None
+    patience: float | None = None
 
 
 @dataclass
@@ -48,6 +51,7 @@ class _Live:
     tail: MetricsTail
     began: float
     warned: bool = False
+    overdue: str = ""
 
 
 @final
@@ -245,6 +249,19 @@ class Driver:
             if self._note_stop(live.trial, why):
                 self.executor.stop(live.handle)
 
+        self._end_overdue()
+
+    def _end_overdue(self) -> None:
+        """Stop what takes many times as long as the trials that have finished."""
+        times = self.command.patience
+        if times is None or self.command.wall_s is not None:
+            return
+        limit = usual_limit_s(self.study.history, times=times)
+        for live in self._live.values():
+            if limit is not None and not live.overdue and self._clock() - live.began > limit:
+                live.overdue = f"{limit:.0f} s, {times:g} times what finished trials took"
+                self.executor.stop(live.handle)
+
     def _note_stop(self, trial: Trial, why: str | None) -> bool:
         """Write down that a trial shall stop, and why; is that new?"""
         if why is None or trial.stop_reason is not None:
@@ -290,6 +307,9 @@ class Driver:
         if live is None:  # of an attempt that was given up
             return
         trial = live.trial
+        if live.overdue and exit_.reason == "stopped":
+            note = "; ".join(part for part in (live.overdue, exit_.note) if part)
+            exit_ = replace(exit_, reason="timeout", note=note)
         self._take_points(trial, live.tail)
         written = folder.read_result(
             live.asked.folder, exit_.run_id, exit_.attempt, self.study.objective

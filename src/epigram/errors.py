@@ -69,6 +69,10 @@ class FencedError(EpigramError, RuntimeError):
     """A later attempt at the same run has begun; this one may write nothing any more."""
 
 
+class HeldError(EpigramError, TimeoutError):
+    """Another attempt holds the run's files and does not let go of them."""
+
+
 class StorageError(EpigramError, OSError):
     """A file could not be written; what was there before is untouched."""
 

@@ -47,6 +47,24 @@ def test_what_is_varied_can_be_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "wall_s", "patience"),
+    [
+        ((), None, 10.0),
+        (("--trial-minutes", "2"), 120.0, 10.0),
+        (("--executor", "slurm"), None, None),
+    ],
+    ids=["derived", "given", "slurm"],
+)
+def test_a_trial_has_a_limit(
+    words: tuple[str, ...], wall_s: float | None, patience: float | None
+) -> None:
+    found = call("lenet-5/mnist", *words)
+    assert isinstance(found, search.Search)
+    made = search.command(found)
+    assert (made.wall_s, made.patience) == (wall_s, patience)
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("lenet-9/mnist",), "unknown recipe 'lenet-9/mnist'; did you mean"),

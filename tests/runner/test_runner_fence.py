@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.runner.hostile import end_of, executor_of, job, start
 
-from epigram.errors import ConfigError, FencedError, StorageError
+from epigram.errors import ConfigError, FencedError, HeldError, StorageError
 from epigram.runner import Fence, fence
 
 
@@ -61,6 +65,45 @@ def test_a_trial_finds_its_fence_in_its_environment(
     monkeypatch.setenv("EPIGRAM_RUN_DIR", str(tmp_path))
     monkeypatch.setenv("EPIGRAM_ATTEMPT", "3")
     assert Fence.from_environment() == Fence(tmp_path, 3)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[int]:
+    """An attempt that holds its fence and does not go on, as when it was sent SIGSTOP."""
+    run = tmp_path / "a"
+    run.mkdir()
+    fence.claim(run, 1)
+    descriptor = os.open(run / "attempt", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_fence_that_is_held_is_not_waited_for_without_end(
+    tmp_path: Path, holder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "WAIT_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(HeldError, match=r"held by another attempt.*is 1\) for more than 0.2 s"):
+        fence.claim(tmp_path / "a", 2)
+    assert time.monotonic() - began < 5.0
+    assert fence.latest(tmp_path / "a") == 1
+    fcntl.flock(holder, fcntl.LOCK_UN)
+    assert fence.claim(tmp_path / "a", 2).holds()
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_slot_stays_free_where_the_fence_is_held(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "WAIT_S", 0.2)
+    with executor_of(study) as executor:
+        free = [slot.id for slot in executor.slots()]
+        with pytest.raises(HeldError):
+            start(executor, job(tmp_path, ("true",), attempt=2))
+        assert [slot.id for slot in executor.slots()] == free
+        start(executor, job(tmp_path, ("true",), "b"))
+        assert end_of(executor).code == 0
 
 
 def test_starting_an_attempt_claims_it(study: str, tmp_path: Path) -> None:

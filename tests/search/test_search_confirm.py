@@ -112,6 +112,43 @@ def test_a_floor_nobody_reaches_is_said_with_the_nearest(tmp_path: Path) -> None
         assert f"the nearest is trial {nearest.number} ({nearest.run_id})" in confirmed["sentence"]
 
 
+def test_more_trials_bring_another_verdict(tmp_path: Path) -> None:
+    with toy.open_study(tmp_path, confirm=1) as study:
+        toy.drive(study, 2, behaviour=lambda job: FakeTrial(1.0))
+        first = study.history.confirmed
+        assert first is not None
+        assert first["run_id"] is None
+    with toy.open_study(tmp_path, confirm=1) as study:
+        assert study.history.verdict_holds
+        toy.drive(study, 16)
+        second = study.history.confirmed
+        assert second is not None
+        assert second["run_id"] is not None
+    with toy.open_study(tmp_path, confirm=1) as study:
+        assert toy.drive(study, 16).started == []
+        assert study.history.confirmed == second
+
+
+def test_a_confirmed_file_is_only_replaced_by_a_smaller_one(tmp_path: Path) -> None:
+    def worthless(job: Job) -> FakeTrial:
+        return FakeTrial(1.0)
+
+    with toy.open_study(tmp_path, confirm=1) as study:
+        toy.drive(study, 14)
+        first = study.history.confirmed
+        assert first is not None
+        assert first["run_id"] is not None
+        toy.drive(study, 15, behaviour=worthless)
+        assert study.history.confirmed == first
+        assert study.history.verdict_holds
+    (passed,) = (one for one in first["tested"] if one["passed"])
+    larger = {"run_id": "x", "tested": [passed | {"size": passed["size"] + 1}]}
+    smaller = {"run_id": "x", "tested": [passed | {"size": passed["size"] - 1}]}
+    assert confirm.better(first, larger) is first
+    assert confirm.better(first, smaller) is smaller
+    assert confirm.better(None, larger) is larger
+
+
 def test_killed_while_it_confirms_it_goes_on(tmp_path: Path) -> None:
     from epigram.errors import InterruptedRunError
 

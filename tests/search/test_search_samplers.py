@@ -137,8 +137,9 @@ def test_a_sampler_never_sees_pruned_missing_or_infinite(penalty: bool) -> None:
         assert study.best_trial.number in (0, 1)
 
 
-def test_a_trial_that_was_lost_says_nothing_of_its_values() -> None:
-    trials = [trial(0, Outcome("failed", note=LOST)), trial(1, Outcome("finished", 0.9, 5.0))]
+@pytest.mark.parametrize("note", [LOST, f"{LOST}: killed, out of memory?"])
+def test_a_trial_that_was_lost_says_nothing_of_its_values(note: str) -> None:
+    trials = [trial(0, Outcome("failed", note=note)), trial(1, Outcome("finished", 0.9, 5.0))]
     assert [one.number for one in observe(trials, OBJECTIVE, SPACE)] == [1]
 
 

@@ -14,6 +14,8 @@ from tests.pipeline import tiny_recipe
 
 from epigram import config
 from epigram.errors import ConfigError
+from epigram.pipeline import check_recipe
+from epigram.pipeline.job import Job
 from epigram.records import Floor
 from epigram.runner import LocalExecutor, processor_slots
 from epigram.search import Command, Driver, Real, Space, Study, StudySettings, trial
@@ -84,6 +86,22 @@ def test_a_trial_on_its_aim_counts_as_feasible() -> None:
         objective = Objective(floor, "size_bytes", 1.0)
         assert objective.violation(aim.value, examples=judges) <= 0
     assert trial.aimed(floor, examples=40_000, errors=2.0) == aim
+
+
+def test_no_card_is_touched_where_networks_are_only_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(device: object = None) -> torch.Tensor:
+        raise AssertionError(f"a context was made on card {device}")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", touched)
+    before = torch.get_rng_state()
+    recipe = tiny_recipe.recipe()
+    assert trial.task_of(recipe) == trial.task_of(recipe)
+    check_recipe(recipe, Floor.parse(FLOOR))
+    Job(recipe, recipe.settings, tmp_path, None, None, None).build()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_trial_writes_its_curve_and_its_result(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from epigram.records import Floor
 if TYPE_CHECKING:
     from epigram.pipeline import CompressSettings, Recipe
     from epigram.runner import Executor
-    from epigram.search import Space, Study
+    from epigram.search import Command, Space, Study
+
+_PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,12 @@ def run(argv: Sequence[str]) -> int:
     if call.options.dry_run:
         return _show_plan(call)
     with _study(call) as study, _executor(call) as executor:
-        from epigram.search import Command, Driver
+        from epigram.search import Driver
 
         driver = Driver(
             study,
             executor,
-            Command(
-                (sys.executable, "-m", "epigram.cli.trial", "{folder}"),
-                env=_where_modules_are(),
-                grace_s=call.options.grace,
-                wall_s=_seconds(call.options.trial_minutes),
-            ),
+            command(call),
             trials=call.options.trials,
             parallel=call.options.parallel,
             say=None if call.options.quiet else output.warn,
@@ -63,6 +60,20 @@ def run(argv: Sequence[str]) -> int:
         )
         driver.run()
         return _tell(call, study)
+
+
+def command(call: Search) -> Command:
+    """What runs a trial, and for how long."""
+    from epigram.search import Command as Made
+
+    waits = call.options.executor == "slurm"  # its trials may wait in a queue for hours
+    return Made(
+        (sys.executable, "-m", "epigram.cli.trial", "{folder}"),
+        env=_where_modules_are(),
+        grace_s=call.options.grace,
+        wall_s=_seconds(call.options.trial_minutes),
+        patience=None if waits else _PATIENCE,
+    )
 
 
 def read(flags_known: Parser, argv: Sequence[str]) -> Search | str:

@@ -65,7 +65,13 @@ def parser() -> Parser:
     known.add_argument(
         "--confirm", type=_seed, default=3, metavar="K", help="designs trained anew; default: 3"
     )
-    known.add_argument("--trial-minutes", type=asked.positive, metavar="M", help="a trial's limit")
+    known.add_argument(
+        "--trial-minutes",
+        type=asked.positive,
+        metavar="M",
+        help="a trial's limit; default: 10 times the median of finished trials, from a minute on, "
+        "once 3 have finished (none with Slurm, where waiting counts)",
+    )
     known.add_argument(
         "--max-minutes", type=asked.positive, metavar="M", help="stop in order after so long"
     )

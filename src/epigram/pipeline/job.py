@@ -67,8 +67,8 @@ class Job:
 
     def build(self) -> nn.Module:
         """The original network; its random weights depend on the seed and on nothing else."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.settings.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.settings.seed)  # leaves the cards' alone
             return self.recipe.build()
 
     @cached_property

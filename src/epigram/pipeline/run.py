@@ -185,7 +185,7 @@ def check_recipe(recipe: Recipe, floor: Floor) -> None:
         EpigramError: no layer can be made variational, the data do not fit, or the metric is unknown.
     """
     check_layers(recipe)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         Job(recipe, recipe.settings, Path(), floor, None, None).check_floor()
 
 
@@ -195,7 +195,7 @@ def check_layers(recipe: Recipe) -> None:
     Raises:
         UnsupportedModelError: there is none.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         convertible_layers(recipe.build())
 
 
@@ -262,6 +262,7 @@ def _claimed(
         data={name: part["sha256"] for name, part in job.splits.describe().items()},
         floor=None if floor is None else str(goal or floor),
     )
+    device = torch.device(settings.device)
     numpy_state = np.random.get_state()  # noqa: NPY002  (kept, not used)
     try:
         with (
@@ -271,7 +272,7 @@ def _claimed(
                 bookkeeping=split_bookkeeping(settings)[1],
                 environment=environment(),
             ) as run,
-            torch.random.fork_rng(),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         ):
             torch.manual_seed(settings.seed)
             yield job, run

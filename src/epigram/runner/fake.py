@@ -30,7 +30,9 @@ class FakeTrial:
             killed after the grace.
         steps: (time, what happens then), e.g. a line appended to the run's ``metrics.jsonl``. What
             lies after its end does not happen.
+        note: what its exit says to people.
         lost: its machine goes away at ``seconds``.
+        limit: it takes more than it may at ``seconds``, and is killed: what it took, in words.
         unkillable: nothing ends it; its slot is quarantined when it should have gone.
     """
 
@@ -40,6 +42,8 @@ class FakeTrial:
     stop_seconds: float | None = 0.0
     steps: Sequence[tuple[float, Callable[[], None]]] = ()
     lost: bool = False
+    note: str = ""
+    limit: str = ""
     unkillable: bool = False
 
 
@@ -107,15 +111,16 @@ class FakeExecutor:
         if key in {(old.run_id, old.attempt) for old in self.started}:
             raise ConfigError(f"start: run {job.run_id} attempt {job.attempt} was started before")
         trial = self._behaviour(job)
-        reason: Reason = "lost" if trial.lost else "exit"
-        code = None if trial.lost or trial.signal is not None else trial.code
+        reason: Reason = "lost" if trial.lost else "limit" if trial.limit else "exit"
+        signal = 9 if trial.limit else trial.signal
+        code = None if trial.lost or signal is not None else trial.code
         one = _Running(
             job,
             slot,
             trial,
             self.now,
             self.now + trial.seconds,
-            Exit(*key, reason, code, trial.signal, 0.0, 0),
+            Exit(*key, reason, code, signal, 0.0, 0, trial.limit or trial.note),
             sorted(((self.now + at, do) for at, do in trial.steps), key=lambda step: step[0]),
         )
         self._running[key] = one

@@ -10,14 +10,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from epigram.errors import ConfigError, FencedError, StorageError
+from epigram.errors import ConfigError, FencedError, HeldError, StorageError
 
 _NAME = "attempt"
+_LOOK_S = 0.05
+
+WAIT_S = 5.0
+"""Whoever holds the fence is waited for so long."""
 
 
 @final
@@ -55,6 +60,7 @@ class Fence:
 
         Raises:
             FencedError: one has begun already.
+            HeldError: one is beginning and does not come to an end.
             StorageError: the folder is gone.
         """
         with _opened(self.folder, fcntl.LOCK_SH) as descriptor:
@@ -72,6 +78,7 @@ def claim(folder: str | os.PathLike[str], attempt: int) -> Fence:
 
     Raises:
         ConfigError: this attempt, or a later one, has begun before.
+        HeldError: an earlier one goes on writing (it was stopped meanwhile, say).
         StorageError: the folder cannot be written.
     """
     path = Path(folder)
@@ -105,10 +112,26 @@ def _opened(folder: Path, lock: int) -> Iterator[int]:
             error.errno, f"{folder / _NAME}: {error.strerror}; is the run's folder there?"
         ) from error
     try:
-        fcntl.flock(descriptor, lock)
+        _lock(descriptor, lock, folder)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, lock: int, folder: Path) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, lock | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise HeldError(
+                    f"{folder / _NAME}: held by another attempt (the latest that has begun is "
+                    f"{_read(descriptor)}) for more than {WAIT_S:g} s; end that process"
+                ) from None
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 def _read(descriptor: int) -> int:

@@ -110,6 +110,7 @@ class LocalExecutor:
             ConfigError: the slot is not free, or this attempt, or a later one, has begun before.
             StorageError: its folder or logs cannot be written; nothing was started.
             ExecutorError: no process can be started.
+            HeldError: an earlier attempt does not let go of the run's files; the slot stays free.
         """
         place = self._checked(slot)
         lock = places.lock(place) if place.card else None

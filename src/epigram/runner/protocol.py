@@ -175,6 +175,8 @@ class Executor(Protocol):
         Raises:
             ConfigError: the slot is not free, or this attempt was started before.
             StorageError: its folder or logs cannot be written; nothing was started.
+            ExecutorError: nothing can be started there; if the machine is lost, its slots are gone.
+            HeldError: an earlier attempt does not let go of the run's files; the slot stays free.
         """
         ...
 

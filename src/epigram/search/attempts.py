@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal, TypeAlias
 
 from epigram.runner import Exit
@@ -12,6 +13,11 @@ from epigram.search.proposer import LOST
 
 MOST_LOST = 3
 """Attempts that may be lost to the machine (a signal, a lost node) before a trial is given up."""
+MOST_ATTEMPTS = 8
+"""Attempts that may fail, however, before a trial is given up."""
+LONGEST_PAUSE_S = 60.0
+ENOUGH_FINISHED = 3
+LEAST_LIMIT_S = 60.0
 
 Next: TypeAlias = Literal["told", "again", "wait"]
 
@@ -48,16 +54,31 @@ def decide(
         return Decision("told", Outcome("failed", note=_note(exit_, written)))
     if exit_.reason == "driver-lost":
         return Decision("again")
+    tried = sum(one.get("reason") in ("exit", "lost") for one in trial.exits) + 1
     if exit_.reason in ("lost", "stopped") or exit_.signal is not None:
         lost = sum(_is_lost(one) for one in trial.exits) + 1
-        if lost <= MOST_LOST:
+        if lost <= MOST_LOST and tried < MOST_ATTEMPTS:
             return Decision("again")
-        return Decision("told", Outcome("failed", note=LOST))
+        how = exit_.note or (f"signal {exit_.signal}" if exit_.signal is not None else "")
+        return Decision("told", Outcome("failed", note=f"{LOST}: {how}" if how else LOST))
     if exit_.code == 0:
         return Decision("told", written)
-    if _repeated(trial, exit_):
+    if tried >= MOST_ATTEMPTS or _repeated(trial, exit_):
         return Decision("told", Outcome("failed", note=_note(exit_, written)))
     return Decision("again")
+
+
+def pause_s(trial: Trial) -> float:
+    """Before another attempt: a second after the first, and twice as long after each one more."""
+    return float(min(2 ** (max(1, len(trial.exits)) - 1), LONGEST_PAUSE_S))
+
+
+def usual_limit_s(trials: Iterable[Trial], *, times: float) -> float | None:
+    """So many times what half of the finished trials took, a minute at least; None = too few have finished."""
+    took = [t.outcome.seconds for t in trials if t.finished and t.outcome and t.outcome.seconds > 0]
+    if len(took) < ENOUGH_FINISHED:
+        return None
+    return max(LEAST_LIMIT_S, times * median(took))
 
 
 def _is_lost(data: Mapping[str, Any]) -> bool:

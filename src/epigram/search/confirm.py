@@ -46,7 +46,7 @@ def next_trial(study: Study, *, searched: bool) -> Trial | None:
         searched: all trials of the search are told.
     """
     settings = study.settings
-    if not searched or study.history.confirmed is not None:
+    if not searched or study.history.verdict_holds:
         return None
     for design in designs(study):
         for index in range(settings.confirm_seeds):
@@ -66,14 +66,31 @@ def designs(study: Study) -> list[Trial]:
 
 
 def conclude(study: Study) -> Mapping[str, Any] | None:
-    """Put the files to the test and write down which is confirmed; None where nothing was asked for."""
-    if study.settings.confirm == 0 or study.history.confirmed is not None:
-        return study.history.confirmed
+    """Put the files to the test and write down which is confirmed; None where nothing was asked for.
+
+    Once more trials of the search have been told, the verdict is made anew.
+    """
+    earlier = study.history.confirmed
+    if study.settings.confirm == 0 or study.history.verdict_holds:
+        return earlier
     verdict = judge(
         [t for t in study.history if t.phase == "confirm"], study.objective, study.nearest()
     )
-    study.record("confirmed", verdict)
+    study.record("confirmed", better(earlier, verdict))
     return study.history.confirmed
+
+
+def better(earlier: Mapping[str, Any] | None, verdict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A later verdict, unless it takes back a file that was confirmed, or puts a larger one in its place."""
+    before = None if earlier is None else _confirmed_size(earlier)
+    now = _confirmed_size(verdict)
+    if earlier is not None and before is not None and (now is None or now > before):
+        return earlier
+    return verdict
+
+
+def _confirmed_size(verdict: Mapping[str, Any]) -> float | None:
+    return next((float(one["size"]) for one in verdict["tested"] if one["passed"]), None)
 
 
 def judge(trials: list[Trial], objective: Objective, nearest: Trial | None) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, final
 
-from epigram.errors import ConfigError, InterruptedRunError
-from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease
+from epigram.errors import ConfigError, ExecutorError, HeldError, InterruptedRunError
+from epigram.runner import Executor, Exit, Handle, Interrupts, Job, Lease, Slot
 from epigram.search import confirm, folder
-from epigram.search.attempts import decide
+from epigram.search.attempts import Decision, decide, pause_s, usual_limit_s
 from epigram.search.folder import MetricsTail
 from epigram.search.history import Outcome, Trial
 from epigram.search.stopping import imputed
@@ -32,12 +32,15 @@ class Command:
         env: what its environment has beyond ours.
         grace_s: seconds between being asked to stop and being killed.
         wall_s: seconds after which a trial has failed; None = never.
+        patience: without ``wall_s`` a trial has failed after so many times the median of the finished
+            ones, from a minute on, once three have finished; None = never.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     grace_s: float = 20.0
     wall_s: float | None = None
+    patience: float | None = None
 
 
 @dataclass
@@ -48,6 +51,7 @@ class _Live:
     tail: MetricsTail
     began: float
     warned: bool = False
+    overdue: str = ""
 
 
 @final
@@ -86,6 +90,7 @@ class Driver:
         self._tell_person, self._clock, self._pace = say, clock, pace_s
         self._end = math.inf if max_seconds is None else clock() + max_seconds
         self._live: dict[tuple[str, int], _Live] = {}
+        self._not_before: dict[str, float] = {}
         self._interrupts = Interrupts()
         self._stopping = 0
         self._alarms = 0
@@ -105,7 +110,7 @@ class Driver:
                 self._heed_interrupts()
                 if not self._stopping:
                     self._fill()
-                if not self._live:
+                if not self._live and (self._stopping or self._done()):
                     break
                 self._watch()
                 for exit_ in self.executor.poll(self._pace):
@@ -127,7 +132,7 @@ class Driver:
     # --- begin ----------------------------------------------------------------------------------
 
     def _recover(self) -> None:
-        """End what a dead driver has left behind; its trials are begun again."""
+        """End what a dead driver has left behind; its trials are begun again, unless they were stopped."""
         waiting = self.study.history.open_trials()
         leases = {
             trial.run_id: Lease(**trial.lease) for trial in waiting if trial.lease is not None
@@ -139,19 +144,24 @@ class Driver:
         for trial in waiting:  # it may have come to its result before the driver died
             if trial.attempt:
                 where = folder.attempt_folder(self.study.run_folder(trial), trial.attempt)
-                self._take_points(trial, MetricsTail(where / folder.METRICS, self.study.objective))
+                tail = MetricsTail(where / folder.METRICS, self.study.objective)
+                self._note_stop(trial, self._take_points(trial, tail))
                 written = folder.read_result(
                     where, trial.run_id, trial.attempt, self.study.objective
                 )
-                if written.kind == "finished":
+                stopped = self._stopped(trial)
+                if written.kind != "failed":
                     self._tell(trial, written)
+                elif stopped is not None:
+                    self._tell(trial, stopped)
 
     def _next(self) -> Trial | None:
         """The next trial to run: an interrupted one, a new one, one that confirms; None = none now."""
         study = self.study
         running = {live.trial.run_id for live in self._live.values()}
         for trial in study.history.open_trials():
-            if trial.run_id not in running:
+            put_off = self._clock() < self._not_before.get(trial.run_id, 0.0)
+            if trial.run_id not in running and not put_off:
                 return trial
         asked = study.history.search()
         if len(asked) < self.trials and not self._spent(asked):
@@ -164,9 +174,13 @@ class Driver:
             return False
         return sum(max((p.step for p in t.curve()), default=0) for t in trials) >= self.max_steps
 
+    def _done(self) -> bool:
+        """Is nothing left to run, now that nothing runs?"""
+        return not self.study.history.open_trials() and self._next() is None
+
     def _fill(self) -> None:
         slots = list(self.executor.slots())
-        if not slots and not self._live and self._next() is not None:
+        if not slots and not self._live and not self._done():
             why = "; ".join(f"{s}: {w}" for s, w in self.executor.quarantined.items())
             raise InterruptedRunError(
                 f"no slot is left to run trials on ({why or 'none is free'}); the same command goes on"
@@ -177,21 +191,37 @@ class Driver:
             trial = self._next()
             if trial is None:
                 return
-            asked = self.study.begin(trial, slot=slot.id)
-            try:
-                handle = self.executor.start(self._job(asked), slot)
-            except ConfigError:
-                if slot.id in {free.id for free in self.executor.slots()}:
-                    raise
-                continue  # another driver was quicker; the trial waits for the next slot
-            self.study.record(
-                "lease",
-                {"run_id": trial.run_id, "attempt": asked.attempt, "lease": asdict(handle.lease)},
-            )
-            tail = MetricsTail(asked.folder / folder.METRICS, self.study.objective)
-            self._live[trial.run_id, asked.attempt] = _Live(
-                trial, asked, handle, tail, self._clock()
-            )
+            self._start(trial, slot)
+
+    def _start(self, trial: Trial, slot: Slot) -> None:
+        """Start a trial; where its slot turns out to be gone it waits for another one."""
+        asked = self.study.begin(trial, slot=slot.id)
+        try:
+            handle = self.executor.start(self._job(asked), slot)
+        except HeldError as error:
+            self._lost_at_start(trial, asked, str(error))
+            return
+        except (ConfigError, ExecutorError) as error:
+            if slot.id in {free.id for free in self.executor.slots()}:
+                raise
+            if isinstance(error, ExecutorError):
+                self._lost_at_start(trial, asked, str(error))
+            return  # else another driver was quicker, or the card does not answer
+        self.study.record(
+            "lease",
+            {"run_id": trial.run_id, "attempt": asked.attempt, "lease": asdict(handle.lease)},
+        )
+        tail = MetricsTail(asked.folder / folder.METRICS, self.study.objective)
+        self._live[trial.run_id, asked.attempt] = _Live(trial, asked, handle, tail, self._clock())
+
+    def _lost_at_start(self, trial: Trial, asked: Asked, why: str) -> None:
+        """The machine went away, or an earlier attempt did not."""
+        exit_ = Exit(asked.run_id, asked.attempt, "lost", None, None, 0.0, 0, why)
+        written = Outcome("failed")
+        decision = decide(trial, exit_, written, None, interrupted=False)
+        self._record_exit(exit_)
+        self._say(f"trial {trial.number} ({trial.run_id}) could not start: {why}")
+        self._follow(trial, decision, 0.0)
 
     def _job(self, asked: Asked) -> Job:
         where = str(asked.folder.resolve())
@@ -216,11 +246,28 @@ class Driver:
                     f"trial {live.trial.number} ({live.trial.run_id}): {folder.METRICS} has a line "
                     f"that is no step of a curve: {live.tail.first_garbage!r}"
                 )
-            if why is not None and live.trial.stop_reason is None:
-                self.study.record(
-                    "stop", {"run_id": live.trial.run_id, "why": why, "at": self.study.now()}
-                )
+            if self._note_stop(live.trial, why):
                 self.executor.stop(live.handle)
+
+        self._end_overdue()
+
+    def _end_overdue(self) -> None:
+        """Stop what takes many times as long as the trials that have finished."""
+        times = self.command.patience
+        if times is None or self.command.wall_s is not None:
+            return
+        limit = usual_limit_s(self.study.history, times=times)
+        for live in self._live.values():
+            if limit is not None and not live.overdue and self._clock() - live.began > limit:
+                live.overdue = f"{limit:.0f} s, {times:g} times what finished trials took"
+                self.executor.stop(live.handle)
+
+    def _note_stop(self, trial: Trial, why: str | None) -> bool:
+        """Write down that a trial shall stop, and why; is that new?"""
+        if why is None or trial.stop_reason is not None:
+            return False
+        self.study.record("stop", {"run_id": trial.run_id, "why": why, "at": self.study.now()})
+        return True
 
     def _take_points(self, trial: Trial, tail: MetricsTail) -> str | None:
         """New points into the ledger; why the trial should be stopped, if it should."""
@@ -260,6 +307,9 @@ class Driver:
         if live is None:  # of an attempt that was given up
             return
         trial = live.trial
+        if live.overdue and exit_.reason == "stopped":
+            note = "; ".join(part for part in (live.overdue, exit_.note) if part)
+            exit_ = replace(exit_, reason="timeout", note=note)
         self._take_points(trial, live.tail)
         written = folder.read_result(
             live.asked.folder, exit_.run_id, exit_.attempt, self.study.objective
@@ -272,9 +322,14 @@ class Driver:
             self._say(
                 f"slot {live.handle.slot_id} is quarantined: {exit_.note or 'see the ledger'}"
             )
+        self._follow(trial, decision, self._clock() - live.began)
+
+    def _follow(self, trial: Trial, decision: Decision, seconds: float) -> None:
+        """Tell how a trial came out, or put it off for a while before it is begun again."""
         if decision.outcome is not None:
-            seconds = round(self._clock() - live.began, 3)
-            self._tell(trial, replace(decision.outcome, seconds=seconds))
+            self._tell(trial, replace(decision.outcome, seconds=round(seconds, 3)))
+        else:
+            self._not_before[trial.run_id] = self._clock() + pause_s(trial)
 
     def _stopped(self, trial: Trial) -> Outcome | None:
         """What a trial that we have stopped is told with: its last forecast, or its last point."""

@@ -117,6 +117,7 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.alarms: list[Mapping[str, Any]] = []
         self.confirmed: Mapping[str, Any] | None = None
+        self._told_then = 0
         self.opened: Mapping[str, Any] | None = None
         self.containment: str | None = None
         for event in events:
@@ -135,6 +136,15 @@ class History:
     def open_trials(self) -> list[Trial]:
         """Those whose outcome is not known yet."""
         return [trial for trial in self if trial.outcome is None]
+
+    def told(self) -> int:
+        """How many trials of the search have come out."""
+        return sum(trial.outcome is not None for trial in self.search())
+
+    @property
+    def verdict_holds(self) -> bool:
+        """Is there a verdict, and has no trial of the search been told since?"""
+        return self.confirmed is not None and self.told() == self._told_then
 
     def add(self, event: Event) -> None:
         """Take one more event into account."""
@@ -205,3 +215,4 @@ class History:
 
     def _confirmed(self, event: Event) -> None:
         self.confirmed = event.data
+        self._told_then = self.told()

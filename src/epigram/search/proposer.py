@@ -89,7 +89,7 @@ def observe(trials: Sequence[Trial], objective: Objective, space: Space) -> list
         values = space.nearest(trial.values)
         if trial.outcome is None:
             seen.append(Observation(trial.number, values, pending=True))
-        elif trial.outcome.note != LOST:
+        elif not is_lost(trial.outcome):
             size, violation = figures(trial.outcome, objective, worst_size=worst_size)
             seen.append(
                 Observation(trial.number, values, size, violation, imputed=trial.outcome.imputed)
@@ -98,7 +98,12 @@ def observe(trials: Sequence[Trial], objective: Objective, space: Space) -> list
 
 
 LOST = "lost"
-"""The note of a trial that could not be run for reasons that are not its own."""
+"""How the note of a trial begins that could not be run for reasons that are not its own."""
+
+
+def is_lost(outcome: Outcome) -> bool:
+    """Did the trial fail for reasons that are not its own?"""
+    return outcome.kind == "failed" and outcome.note.partition(":")[0] == LOST
 
 
 def figures(outcome: Outcome, objective: Objective, *, worst_size: float) -> tuple[float, float]:

@@ -153,12 +153,16 @@ class Study:
 
     def __len__(self) -> int:
         """How many trials of the search have been told."""
-        return sum(trial.outcome is not None for trial in self.history.search())
+        return self.history.told()
 
     # --- ask ------------------------------------------------------------------------------------
 
     def ask(self) -> Asked:
-        """A trial to run: one that was interrupted, or else a new one."""
+        """A trial to run: one that was interrupted, or else a new one.
+
+        Raises:
+            HeldError: an earlier attempt at it still lives and does not let go of its files.
+        """
         waiting = [trial for trial in self.history.open_trials() if not trial.running]
         asked = self.begin(waiting[0] if waiting else self.propose())
         fence.claim(asked.run_folder, asked.attempt)

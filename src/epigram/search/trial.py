@@ -50,10 +50,9 @@ def read_trial(where: Path) -> dict[str, Any]:
 
 def task_of(recipe: Recipe, **more: Any) -> dict[str, Any]:
     """What makes the trials of a recipe what they are, beside settings, widths and seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(
-            0
-        )  # a network's random start is no part of the task: it has the trial's seed
+    with torch.random.fork_rng(devices=[]):
+        # a network's random start is no part of the task: it has the trial's seed
+        torch.default_generator.manual_seed(0)
         network = describe_network(recipe.build())
     return {
         "recipe": recipe.name,

@@ -12,11 +12,34 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from epigram.errors import RunFolderError, StorageError
+
+Guard = Callable[[], contextlib.AbstractContextManager[None]]
+"""Entered around every replacement; it raises if this process may not write any more."""
+_guard: ContextVar[Guard] = ContextVar("epigram-guard", default=contextlib.nullcontext)
+
+
+@contextlib.contextmanager
+def guarded_by(guard: Guard) -> Iterator[None]:
+    """While the block lasts, files are replaced only inside ``guard()``.
+
+    What it raises reaches whoever wanted to write; the file stays as it was.
+    """
+    token = _guard.set(guard)
+    try:
+        yield
+    finally:
+        _guard.reset(token)
+
+
+def permitted() -> contextlib.AbstractContextManager[None]:
+    """The guard that holds here, for files that are appended to."""
+    return _guard.get()()
 
 
 @contextlib.contextmanager
@@ -52,9 +75,10 @@ def replacing(
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(_mode_of(destination))
-        if previous is not None and destination.exists():
-            destination.replace(previous)
-        temporary.replace(destination)
+        with permitted():
+            if previous is not None and destination.exists():
+                destination.replace(previous)
+            temporary.replace(destination)
         temporary = None
         flush_folder(destination.parent)
     except OSError as error:

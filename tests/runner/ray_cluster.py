@@ -44,7 +44,7 @@ def patiently(get_node: Callable[[str, str], Any], address: str, node_id: str) -
 def two_machines(cpus: int = 2) -> Iterator[Any]:
     """Ray's own ``Cluster`` for tests: the head's raylet and another one, ``cpus`` processors each.
 
-    Skips where they do not start: a raylet gives its helpers 15 s, come what may.
+    Skips where they do not start: a raylet gives its helpers 15 s, come what may. Fails in CI.
     """
     with pytest.MonkeyPatch.context() as patched, ExitStack() as closing:
         for name, value in ENV.items():
@@ -61,6 +61,8 @@ def two_machines(cpus: int = 2) -> Iterator[Any]:
             cluster.add_node(num_cpus=cpus, include_dashboard=False, **SMALL)
             cluster.add_node(num_cpus=cpus, **SMALL)
             ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        except Exception as error:  # noqa: BLE001 (Ray raises nothing more exact)
+        except Exception as error:
+            if os.environ.get("CI"):
+                raise
             pytest.skip(f"the Ray cluster did not start: {error}")
         yield cluster

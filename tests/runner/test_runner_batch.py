@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tests.runner.hostile import HOSTILE, job, trial_processes, wait_for
 from epigram.errors import ExecutorError
 from epigram.runner import Limits
 from epigram.runner.batch import SlurmExecutor
-from epigram.runner.protocol import Executor
+from epigram.runner.protocol import Executor, Lease
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,6 +54,39 @@ def test_a_batch_job_whose_driver_is_silent_ends_its_trial(study: str, tmp_path:
             assert time.monotonic() < deadline
         assert ends[0].reason == "driver-lost"
         assert len(executor.slots()) == 2
+
+
+def test_what_a_dead_driver_left_has_ended_when_the_next_one_begins(
+    study: str, tmp_path: Path
+) -> None:
+    """The next driver's signs of life go to the same file: they must not keep the old trial alive."""
+    with (
+        batch_executor(study, tmp_path / "batch") as dead,
+        batch_executor(study, tmp_path / "batch") as following,
+    ):
+        one = job(tmp_path, HOSTILE)
+        handle = dead.start(one, dead.slots()[0])
+        wait_for((one.folder / "ready").exists, "ready", 120.0)
+        (end,) = following.recover([handle.lease])
+        assert not trial_processes(study)
+        assert (end.reason, end.note) == ("driver-lost", "the driver is dead")
+        again = following.recover([handle.lease])
+        assert [(end.run_id, end.survivors) for end in again] == [("a", 0)]
+
+
+def test_a_job_that_never_says_anything_is_waited_for_as_long_as_it_may_take(
+    study: str, tmp_path: Path
+) -> None:
+    silent = Lease("a", 1, "batch-0", 0, 0, "", host=f"batch job {os.getpid()}", folder="")
+    limits = Limits(kill_s=0.2)
+    with SlurmExecutor(
+        study, folder=tmp_path, count=1, cluster="local", limits=limits, lost_after_s=0.3
+    ) as executor:
+        begun = time.monotonic()
+        (end,) = executor.recover([silent])
+        assert 0.5 <= time.monotonic() - begun < 5.0
+    assert end.reason == "driver-lost"
+    assert end.note.endswith("has not ended")
 
 
 def test_a_batch_job_that_fails_is_lost_and_says_why(study: str, tmp_path: Path) -> None:

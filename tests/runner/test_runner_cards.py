@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.runner.hostile import LISTENS, end_of, job, python, start
+from tests.runner.hostile import LISTENS, end_of, job, python, start, wait_for
 
 from epigram.errors import ConfigError, ExecutorError
 from epigram.runner import Limits, LocalExecutor, card_slots, local_slots
@@ -213,12 +213,20 @@ def test_real_cards_come_back_clean(study: str, tmp_path: Path) -> None:
     slots = card_slots(probe)
     before = {slot.card: probe.used_bytes(slot.card) for slot in slots}
     code = (
-        "import torch; x = torch.zeros(1 << 28, device='cuda:0'); print(torch.cuda.device_count())"
+        "import os, pathlib, time, torch; x = torch.zeros(1 << 28, device='cuda:0');"
+        "torch.cuda.synchronize(); print(torch.cuda.device_count(), flush=True);"
+        "folder = pathlib.Path(os.environ['EPIGRAM_ATTEMPT_DIR']); (folder / 'ready').touch();"
+        "[time.sleep(0.05) for _ in range(1200) if not (folder / 'looked').exists()]"
     )
     with LocalExecutor(study, slots=slots, probe=probe) as executor:
-        for slot in executor.slots():
+        for slot in slots:
             one = job(tmp_path, (sys.executable, "-c", code), slot.id)
             executor.start(one, slot)
+            wait_for((one.folder / "ready").exists, "its context is there", 120.0)
+            assert probe.used_bytes(slot.card) >= before[slot.card] + (1 << 30)
+            for other in before.keys() - {slot.card}:
+                assert probe.used_bytes(other) <= before[other] + (64 << 20), "untouched"
+            (one.folder / "looked").touch()
             end = end_of(executor, 120.0)
             assert end.ok, end
             assert (one.folder / "stdout").read_text() == "1\n"

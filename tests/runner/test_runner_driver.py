@@ -21,6 +21,8 @@ from epigram.runner.containment import probe
 
 ROOT = Path(__file__).resolve().parents[2]
 BEST = probe().level
+AT_ONCE_S = 5.0
+"""Where half a second is promised: a machine busy with other things needs longer to look."""
 
 
 class Driver:
@@ -72,7 +74,7 @@ def test_twenty_drivers_killed_at_random_moments(tmp_path: Path) -> None:
         usual = row["ready_seconds"] or usual
         assert row["left"] == 0, row
         assert row["live"] >= 4 * 7 or delay is not None
-        assert row["seconds"] < kills.GIVE_UP_S
+        assert row["seconds"] < AT_ONCE_S
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -81,7 +83,7 @@ def test_a_killed_driver_leaves_nothing(level: str, tmp_path: Path, drivers: lis
     assert len(alive(str(tmp_path))) >= 4 * 6
     drivers[0].process.kill()
     drivers[0].process.wait()
-    wait_for(lambda: not alive(str(tmp_path)), "nothing is left", 10.0)
+    wait_for(lambda: not alive(str(tmp_path)), "nothing is left", AT_ONCE_S)
     with executor_of(str(tmp_path)) as executor:
         ends = executor.recover(drivers[0].leases)
     assert [(end.run_id, end.reason) for end in ends] == [
@@ -99,7 +101,7 @@ def test_a_child_that_holds_the_drivers_pipes_does_not_hide_its_death(
     os.kill(drivers[0].process.pid, signal.SIGKILL)
     drivers[0].process.wait()
     try:
-        wait_for(lambda: not alive(str(tmp_path)), "nothing is left", 20.0)
+        wait_for(lambda: not alive(str(tmp_path)), "nothing is left", AT_ONCE_S)
     finally:
         os.killpg(drivers[0].process.pid, signal.SIGKILL)  # the child
 
@@ -113,7 +115,7 @@ def test_driver_and_supervisors_killed_together(
     for pid in [drivers[0].process.pid, *(lease.pid for lease in drivers[0].leases)]:
         os.kill(pid, signal.SIGKILL)
     drivers[0].process.wait()
-    wait_for(lambda: not alive(str(tmp_path)), "nothing is left", 10.0)
+    wait_for(lambda: not alive(str(tmp_path)), "nothing is left", AT_ONCE_S)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -127,7 +129,9 @@ def test_driver_reaper_and_supervisors_killed_together(
         os.kill(pid, signal.SIGKILL)
     drivers[0].process.wait()
     if level == "namespace":
-        wait_for(lambda: not alive(str(tmp_path)), "the kernel has emptied the namespaces", 10.0)
+        wait_for(
+            lambda: not alive(str(tmp_path)), "the kernel has emptied the namespaces", AT_ONCE_S
+        )
     with executor_of(str(tmp_path)) as executor:
         ends = executor.recover(drivers[0].leases)
         assert {(end.reason, end.survivors) for end in ends} == {("driver-lost", 0)}
@@ -154,7 +158,7 @@ def test_asked_twice_trials_are_killed(tmp_path: Path, drivers: list[Driver]) ->
     time.sleep(0.3)
     assert drivers[0].process.poll() is None, "it waits for its trials, whose grace is 60 s"
     drivers[0].process.send_signal(signal.SIGINT)
-    assert drivers[0].process.wait(20.0) == 130
+    assert drivers[0].process.wait(AT_ONCE_S) == 130
     assert not alive(str(tmp_path))
 
 

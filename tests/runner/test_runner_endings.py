@@ -31,6 +31,8 @@ from epigram.runner import processes
 from epigram.runner.limits import Limits
 from epigram.runner.order import Containment
 
+AT_ONCE_S = 2.0
+"""Where half a second is promised, on the supervisor's clock; a busy machine gets more."""
 STORM = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -70,8 +72,25 @@ def test_a_hostile_tree_dies_at_once(level: Containment, study: str, tmp_path: P
         executor.stop(handle, hard=True)
         end = end_of(executor)
         assert (end.reason, end.signal, end.survivors) == ("stopped", signal.SIGKILL, 0)
+        assert end.t_kill_s < AT_ONCE_S
         assert not trial_processes(study)
         assert len(executor.slots()) == 2
+
+
+@pytest.mark.xfail(
+    sys.platform != "linux",
+    reason="session: a daemon that left the session twice over is nobody's child there; macOS has "
+    "no subreaper, and other processes' environments cannot always be read",
+    strict=False,
+)
+def test_where_there_is_only_the_session_a_daemon_may_be_missed(study: str, tmp_path: Path) -> None:
+    """On Linux the tags in its environment give it away at this level too."""
+    with executor_of(study, level="session") as executor:
+        handle = start(executor, job(tmp_path, HOSTILE), ready=True)
+        executor.stop(handle, hard=True)
+        end = end_of(executor)
+        assert (end.reason, end.survivors) == ("stopped", 0)
+        assert not trial_processes(study)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -84,6 +103,7 @@ def test_what_a_finished_trial_leaves_running_dies_with_it(
         start(executor, job(tmp_path, python(f"{daemon}; print('never')")))
         end = end_of(executor)
         assert (end.reason, end.code) == ("exit", 0)
+        assert end.t_kill_s < AT_ONCE_S
         assert not trial_processes(study)
 
 
@@ -123,6 +143,7 @@ def test_a_killed_supervisor_is_replaced_by_the_reaper(
         assert processes.kill_exactly(handle.lease.pid, handle.lease.start_time)
         end = end_of(executor)
         assert (end.run_id, end.reason, end.survivors) == ("a", "lost", 0)
+        assert end.t_kill_s < AT_ONCE_S
         assert not {
             pid
             for pid in trial_processes(study)
@@ -162,7 +183,7 @@ def test_a_trial_that_sits_in_c_code_is_killed_after_the_grace(study: str, tmp_p
         executor.stop(handle)
         end = end_of(executor)
         assert (end.reason, end.signal) == ("stopped", signal.SIGKILL)
-        assert end.t_kill_s >= 0.5
+        assert 0.5 <= end.t_kill_s < 0.5 + AT_ONCE_S
         assert "did not end in time" in end.note
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +77,24 @@ def next_end(executor: RayExecutor) -> Exit:
         for end in executor.poll(1.0):
             return end
     raise AssertionError("nothing ended")
+
+
+def test_an_actor_that_is_killed_loses_its_trials_and_no_others(
+    cluster: Any, study: str, tmp_path: Path
+) -> None:
+    """Its machine lives on: the trial ends through the pipe to its supervisor, as if it had not."""
+    with ray_executor(study) as executor:
+        doomed, spared = executor.slots()
+        for name, slot in (("a", doomed), ("b", spared)):
+            executor.start(job(tmp_path, HOSTILE, name), slot)
+            wait_for((tmp_path / name / "attempt-0001/ready").exists, "ready", 120.0)
+        os.kill(executor._nodes[doomed.node].machine.pid, signal.SIGKILL)
+        end = next_end(executor)
+        assert (end.run_id, end.reason, end.code) == ("a", "lost", None)
+        wait_for(lambda: not of_run(study, "a"), "its processes died", 120.0)
+        assert of_run(study, "b"), "the other trial goes on"
+        assert doomed.id in executor.quarantined
+    assert not trial_processes(study)
 
 
 def test_a_machine_that_dies_loses_its_trials_and_no_others(

@@ -12,15 +12,17 @@ import pytest
 import torch
 from tests.pipeline import tiny_recipe
 
-from epigram import config
-from epigram.errors import ConfigError
+from epigram import atomic, config
+from epigram.errors import ConfigError, FencedError, NonFiniteError
 from epigram.pipeline import check_recipe
 from epigram.pipeline.job import Job
 from epigram.records import Floor
-from epigram.runner import LocalExecutor, processor_slots
+from epigram.runner import LocalExecutor, fence, processor_slots
 from epigram.search import Command, Driver, Real, Space, Study, StudySettings, trial
 from epigram.search.folder import MetricsTail
 from epigram.search.objective import Objective
+from epigram.train.metrics import append_metrics
+from epigram.train.storage import save_state
 
 FLOOR = "accuracy>=0.5"
 SPACE = Space({"structure.kl_weight": Real(0.1, 1.0, log=True)})
@@ -137,6 +139,51 @@ def test_the_task_is_the_same_in_every_call_and_leaves_the_random_state() -> Non
 def test_a_folder_that_is_no_trials_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a trial's folder"):
         trial.read_trial(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["result", "nan"])
+def test_a_forgotten_attempt_writes_over_nothing_of_its_successors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Its checkpoint, curve, file and result are refused from the moment the next attempt begins."""
+    with opened(tmp_path) as study:
+        asked = study.ask()
+        run = asked.run_folder
+        monkeypatch.setenv("EPIGRAM_RUN_DIR", str(run))
+        monkeypatch.setenv("EPIGRAM_ATTEMPT", "1")
+        refused = []
+
+        def compress(*_: object, progress: trial.CurveWriter, **__: object) -> dict[str, object]:
+            writes = {
+                "checkpoint": lambda: save_state(run / "plain.pt", {"a": 1}),
+                "metrics": lambda: append_metrics(run / "metrics.jsonl", {"epoch": 1}),
+                "file": lambda: atomic.write_bytes(run / "model.epg", b"first"),
+                "curve": lambda: progress.epoch({"stage": "plain", "epoch": 1}),
+            }
+            for write in writes.values():
+                write()
+            fence.claim(run, 2)
+            before = _files(tmp_path)
+            for name, write in writes.items():
+                with pytest.raises(FencedError, match="attempt 2 has begun"):
+                    write()
+                refused.append(name)
+            assert _files(tmp_path) == before
+            if ending == "nan":
+                raise NonFiniteError("a weight is not finite")
+            figures = {"floor": {"validation_value": 0.9}, "file_bytes": 1, "dense_bytes": 2}
+            return {**figures, "splits": {"validation": {"examples": 100}}}
+
+        monkeypatch.setattr(trial, "compress_recipe", compress)
+        with pytest.raises(FencedError):
+            trial.run_trial(asked.folder, tiny_recipe.recipe())
+        assert refused == ["checkpoint", "metrics", "file", "curve"]
+        assert not (asked.folder / "result.json").exists()
+        save_state(run / "plain.pt", {"a": 2})  # nothing of the fence is left here
+
+
+def _files(where: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in where.rglob("*") if p.is_file()}
 
 
 @pytest.mark.slow

@@ -11,13 +11,13 @@ import importlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 from epigram import atomic
 from epigram.errors import ConfigError, ExecutorError
-from epigram.runner import fence, leftovers
+from epigram.runner import fence, leftovers, processes
 from epigram.runner.limits import Limits
 from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
 from epigram.runner.warden import attend
@@ -159,14 +159,42 @@ class SlurmExecutor:
             time.sleep(min(left, _PAUSE_S))
 
     def recover(self, leases: Iterable[Lease]) -> Sequence[Exit]:
-        """Jobs of a dead driver end by themselves; where the scheduler can, they are cancelled now."""
-        ends = []
-        for one in leftovers.by_run(leases):
+        """Ask a dead driver's jobs to kill their trials, and wait until they have.
+
+        So no two attempts run side by side. A job that says nothing for as long as it may take to miss its
+        driver is not waited for any longer.
+        """
+        known = leftovers.by_run(leases)
+        alive = [one for one in known if self._lives(one)]
+        for one in alive:
+            if one.folder and Path(one.folder).is_dir():
+                atomic.write_text(Path(one.folder) / "stop", "hard")
             if self._executor.cluster == "slurm":
-                folder, number = self._heartbeat.parent, one.host.removeprefix(_HOST)
-                self._submitit.SlurmJob(folder=folder, job_id=number).cancel(check=False)
-            ends.append(leftovers.settle(self._study, one, within_s=self._limits.kill_s))
+                self._slurm_job(one).cancel(check=False)
+        deadline = time.monotonic() + self._lost_after_s + self._limits.kill_s
+        while any(map(self._lives, alive)) and time.monotonic() < deadline:
+            time.sleep(_PAUSE_S)
+        ends = []
+        for one in known:
+            end = leftovers.settle(self._study, one, within_s=self._limits.kill_s)
+            if one in alive and end.reason in ("stopped", "driver-lost"):
+                late = f"; its {one.host} has not ended" if self._lives(one) else ""
+                end = replace(end, reason="driver-lost", note=f"the driver is dead{late}")
+            ends.append(end)
         return ends
+
+    def _lives(self, lease: Lease) -> bool:
+        """Is its job in the queue or at work, as far as one can tell?"""
+        number = lease.host.removeprefix(_HOST)
+        if number == lease.host or (lease.folder and (Path(lease.folder) / "exit.json").exists()):
+            return False
+        if self._executor.cluster == "slurm":
+            return not self._slurm_job(lease).done()
+        return processes.start_time(int(number)) is not None  # submitit's number is the pid
+
+    def _slurm_job(self, lease: Lease) -> Any:
+        folder = self._heartbeat.parent / "%j"
+        return self._submitit.SlurmJob(folder=folder, job_id=lease.host.removeprefix(_HOST))
 
     def close(self) -> None:
         """Ask all jobs to kill their trials, wait a while, and cancel those that have not ended."""

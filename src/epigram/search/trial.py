@@ -10,6 +10,7 @@ A trial's own floor is therefore stricter (``aimed``).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ from epigram.pipeline import CompressSettings, Recipe, compress_recipe
 from epigram.pipeline.identity import describe_network, describe_recipe
 from epigram.recipes import with_widths
 from epigram.records import Floor
+from epigram.runner import Fence
 from epigram.search import folder
 from epigram.search.objective import Objective
 
@@ -67,7 +69,8 @@ def run_trial(where: Path, recipe: Recipe, *, from_folder: Path | None = None) -
     """Compress as ``config.json`` says; writes ``metrics.jsonl`` and ``result.json``.
 
     A later attempt of the same run goes on from the checkpoints of the one before. A NaN in training is a
-    result: it is written as one.
+    result: it is written as one. Whatever is written is written inside the fence that the environment
+    names, if it names one.
 
     Args:
         where: the attempt's folder.
@@ -75,8 +78,15 @@ def run_trial(where: Path, recipe: Recipe, *, from_folder: Path | None = None) -
         from_folder: take the plain network from this run of ``epigram train``.
 
     Raises:
+        FencedError: a later attempt has begun; nothing of its work was written over.
         EpigramError: see ``compress_recipe``.
     """
+    fence = Fence.from_environment()
+    with contextlib.nullcontext() if fence is None else atomic.guarded_by(fence.held):
+        return _run(where, recipe, from_folder)
+
+
+def _run(where: Path, recipe: Recipe, from_folder: Path | None) -> dict[str, Any]:
     asked = read_trial(where)
     recipe = with_widths(recipe, asked["widths"])
     settings = config.with_overrides(
@@ -215,7 +225,7 @@ class CurveWriter:
             line[self.floor.metric] = metric
         if record.get("predicted_bytes") is not None:
             line["size_bytes"] = record["predicted_bytes"]
-        with self.path.open("a", encoding="utf-8") as file:
+        with atomic.permitted(), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def end(self) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from epigram import atomic
 from epigram.config import differences, to_dict
 from epigram.errors import FormatError, RunFolderError
 from epigram.train.run import Run
@@ -74,7 +75,8 @@ def load_checkpoint(
                 f"{damage}, and so is {previous.name}; delete both to start this stage anew"
             ) from too
         _LOG.warning("%s; going on from %s, the checkpoint before it", damage, previous.name)
-        previous.replace(newest)  # so that the next one does not push it out
+        with atomic.permitted():
+            previous.replace(newest)  # so that the next one does not push it out
         return state
 
 

@@ -27,6 +27,11 @@ def append_metrics(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the disk is full; the file is as it was.
     """
+    with atomic.permitted():
+        _append(path, record)
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
     line = json.dumps(_finite(record), allow_nan=False, separators=(",", ":")) + "\n"
     before = path.stat().st_size if path.exists() else 0
     try:

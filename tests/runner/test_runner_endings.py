@@ -320,4 +320,5 @@ def test_open_files_do_not_pile_up(study: str, tmp_path: Path) -> None:
             assert end_of(executor).ok
             places = [Path("/proc", str(pid), "fd") for pid in (os.getpid(), executor.reaper_pid)]
             counts.append([len(list(place.iterdir())) for place in places])
-        assert counts[-1] == counts[1]
+        # the least of a few: one may be looked at while it is just being closed
+        assert [min(each) for each in zip(*counts[8:])] == [min(each) for each in zip(*counts[1:5])]

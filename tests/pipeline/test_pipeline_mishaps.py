@@ -119,10 +119,10 @@ def test_a_full_disk_at_out_leaves_the_file_that_was_there(
     out.write_bytes(b"the one from yesterday")
     write = api.atomic.write_bytes
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, **more: Path | None) -> None:
         if path == out:
             raise StorageError(28, f"could not write {path}: no space left")
-        write(path, data)
+        write(path, data, **more)
 
     monkeypatch.setattr(api.atomic, "write_bytes", full)
     data = examples(400, seed=1, name="train")

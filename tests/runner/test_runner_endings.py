@@ -321,4 +321,7 @@ def test_open_files_do_not_pile_up(study: str, tmp_path: Path) -> None:
             places = [Path("/proc", str(pid), "fd") for pid in (os.getpid(), executor.reaper_pid)]
             counts.append([len(list(place.iterdir())) for place in places])
         # the least of a few: one may be looked at while it is just being closed
-        assert [min(each) for each in zip(*counts[8:])] == [min(each) for each in zip(*counts[1:5])]
+        early, late = (
+            [min(each) for each in zip(*looks, strict=True)] for looks in (counts[1:5], counts[8:])
+        )
+        assert late == early

@@ -216,7 +216,7 @@ class Body:
         self._coder = coder
         self._masks = MaskStates(limits)
         self._first = FirstStates() if version == 1 else None
-        self._symbols = SymbolStates(tries=tries)
+        self._symbols = SymbolStates(tries=tries, kit=coder.kit)
         self._some_dead, self._other_axis, self._implied = Flag(zeros=1), Flag(zeros=1), Flag()
 
     def code(

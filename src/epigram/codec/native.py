@@ -1,0 +1,157 @@
+"""The codec's inner loops, compiled where numba is, and the same functions in plain Python where it is not.
+
+A *kernel* is a function of integers, lists or arrays of integers and other kernels. A ``Kit`` holds all of
+them in one of two forms: as they are written, on lists (``plain``), or compiled, on arrays of int64
+(``compiled``). Both give the same bytes: kernels keep every integer within 63 bits, and where 64 are
+needed they say ``u64``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from threading import Lock
+from types import FunctionType
+from typing import Any, TypeVar, cast
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD = (1 << 64) - 1
+_MODULES = ("range_coder", "tables", "bodies", "contexts")
+_LOCK = Lock()
+SHORT = 512
+"""Streams of at most so many bytes, and contents of at most so many symbols, are not worth loading numba."""
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+_KERNELS: dict[str, FunctionType] = {}
+
+
+def kernel(function: AnyFunction) -> AnyFunction:
+    """Make a function part of every kit; it stays what it is."""
+    _KERNELS[function.__name__] = cast("FunctionType", function)
+    return function
+
+
+def u64(value: int) -> int:
+    """An integer modulo 2**64."""
+    return int(value) & _WORD
+
+
+def i64(value: int) -> int:
+    """A word below 2**63 as an integer with a sign."""
+    return int(value)
+
+
+def new(size: int) -> Any:
+    """So many zeros."""
+    return [0] * size
+
+
+class Kit:
+    """All kernels in one form, as attributes, and the arrays they work on.
+
+    Args:
+        build: what is done to each function before it is called.
+        given: names that the kernels see beside, or instead of, those of their modules.
+        is_compiled: do kernels take arrays of int64 rather than lists?
+    """
+
+    def __init__(
+        self,
+        build: Callable[[FunctionType], Callable[..., Any]],
+        given: dict[str, Any],
+        *,
+        is_compiled: bool,
+    ) -> None:
+        for module in _MODULES:
+            import_module(f"epigram.codec.{module}")
+        self.is_compiled = is_compiled
+        scopes, built = [], {}
+        for name, function in _KERNELS.items():
+            scope = dict(function.__globals__)
+            if is_compiled:
+                scope |= {k: np.array(v) for k, v in scope.items() if _is_table(v)}
+            copy = FunctionType(function.__code__, scope, name, function.__defaults__)
+            copy.__module__, copy.__qualname__ = function.__module__, f"{name}_{_stamp()}"
+            built[name] = build(copy)
+            scopes.append(scope)
+        for scope in scopes:
+            scope.update(built | given)
+        vars(self).update(built | given)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no kernel is called {name!r}")
+
+    def array(self, values: NDArray[Any] | Sequence[int]) -> Any:
+        """Integers as the kernels take them, always a copy."""
+        out = np.array(values, dtype=np.int64).ravel()
+        return out if self.is_compiled else out.tolist()
+
+    def zeros(self, count: int) -> Any:
+        """So many zeros."""
+        return np.zeros(count, dtype=np.int64) if self.is_compiled else [0] * count
+
+    @property
+    def whole(self) -> int:
+        """2**64 - 1, in 64 bits."""
+        return -1 if self.is_compiled else _WORD
+
+    def floats(self, *values: float) -> Any:
+        """The same of floats."""
+        return np.array(values, dtype=np.float64) if self.is_compiled else list(values)
+
+
+@cache
+def plain() -> Kit:
+    """Everything in Python."""
+    return Kit(lambda function: function, {}, is_compiled=False)
+
+
+def fastest() -> Kit:
+    """Compiled where numba is there and has a place to keep what it compiled; Python else."""
+    with _LOCK:
+        return _compiled() or plain()
+
+
+def fit_for(size: int) -> Kit:
+    """As ``fastest``, but Python where little is to be done and numba has not been loaded yet."""
+    return plain() if size <= SHORT and not _compiled.cache_info().currsize else fastest()
+
+
+@cache
+def _compiled() -> Kit | None:
+    try:
+        import numba  # noqa: PLC0415  (a fifth of a second, which a short file does not need)
+
+        build = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+        @numba.njit(inline="always")  # type: ignore[untyped-decorator]
+        def zeros(size: int) -> Any:
+            return np.zeros(size, np.int64)
+
+        return Kit(
+            build, {"u64": np.uint64, "i64": np.int64, "new": zeros}, is_compiled=True
+        )
+    except (ImportError, RuntimeError):  # the second: no folder for the cache can be written
+        return None
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], int)
+
+
+@cache
+def _stamp() -> str:
+    """Of all kernels' sources: what was compiled from others is not taken from the cache."""
+    folder = Path(__file__).parent
+    names = ("native", *_MODULES, "logits")
+    texts = [(folder / f"{name}.py").read_bytes() for name in names]
+    return f"{crc32(b''.join(texts)):08x}"
+
+
+log2 = math.log2

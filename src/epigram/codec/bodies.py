@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epigram.codec.native import kernel, new
+from epigram.codec.native import i64, kernel, new
 from epigram.codec.range_coder import ERROR
 from epigram.codec.tables import (
     PARITIES,
@@ -60,14 +60,14 @@ def code_plain(
     starts, count = starts_of(buckets, rest), len(numbers)
     first = buckets[0]
     if starts[first + 1] - starts[first] == count:
-        signed(s, data, bits, bank, PLAIN, first, numbers, 0, count)
+        signed(s, data, bits, bank, i64(PLAIN), first, numbers, i64(0), count)
         return
     values = new(count)
     sort(buckets, rest, numbers, values, 0)
     for bucket in range(MOST):
         some = starts[bucket + 1] - starts[bucket]
         if some and not s[ERROR]:
-            signed(s, data, bits, bank, PLAIN, bucket, values, starts[bucket], some)
+            signed(s, data, bits, bank, i64(PLAIN), bucket, values, starts[bucket], some)
     sort(buckets, rest, numbers, values, 1)
 
 
@@ -90,7 +90,7 @@ def code_indices(
             at = PARITIES + bucket // 2 * STRIDE
             if not bank[at + SUMS + 1]:
                 guess(bank, at, PARITY, bucket)
-            run(s, data, bits, bank, at, PARITY, kinds, starts[bucket], some)
+            run(s, data, bits, bank, at, i64(PARITY), kinds, starts[bucket], some)
     if s[ERROR]:
         return
     sort(buckets, rest, walked, kinds, 1)
@@ -121,31 +121,33 @@ def code_rest(
     if half >= SHIFTED:
         for i in range(start, end):
             values[i] >>= 1
-        signed(s, data, bits, bank, GRIDS, half, values, start, count)
+        signed(s, data, bits, bank, i64(GRIDS), half, values, start, count)
         for i in range(start, end):
             values[i] = 2 * values[i] + (kinds[i] & 1)
         return
-    some = new(count)
+    some, places = new(count), new(5)
+    for i in range(start, end):
+        places[kinds[i] + 1] += 1
     for which in range(4):
-        size = 0
-        for i in range(start, end):
-            if kinds[i] == which:
-                some[size] = values[i] >> 1
-                if which & 1:
-                    some[size] = abs(values[i]) - 1 | (1 if values[i] < 0 else 0)
-                size += 1
-        if not size or s[ERROR]:
-            continue
-        if which & 1:
-            halves(s, data, bits, bank, GRIDS + which, half, some, 0, size)
-        else:
-            signed(s, data, bits, bank, GRIDS + which, half, some, 0, size)
-        size = 0
-        for i in range(start, end):
-            if kinds[i] == which:
-                u = some[size]
-                if which & 1:
-                    values[i] = -u if u & 1 else u + 1
-                else:
-                    values[i] = 2 * u
-                size += 1
+        places[which + 1] += places[which]
+    for i in range(start, end):
+        k, which = values[i], kinds[i]
+        is_minus = 1 if k < 0 else 0
+        some[places[which]] = abs(k) - 1 | is_minus if which & 1 else k >> 1
+        places[which] += 1
+    for which in range(4):
+        first = places[which - 1] if which else 0
+        size = places[which] - first
+        if size and which & 1 and not s[ERROR]:
+            halves(s, data, bits, bank, GRIDS + which, half, some, first, size)
+        elif size and not s[ERROR]:
+            signed(s, data, bits, bank, GRIDS + which, half, some, first, size)
+    for which in range(3, 0, -1):
+        places[which] = places[which - 1]
+    places[0] = 0
+    for i in range(start, end):
+        which = kinds[i]
+        u = some[places[which]]
+        k = -u if u & 1 else u + 1
+        values[i] = k if which & 1 else 2 * u
+        places[which] += 1

@@ -41,7 +41,7 @@ Symbols = NDArray[np.int32]
 
 
 class Flag:
-    """An adaptive bit: two counts, and the table that follows from them."""
+    """An adaptive bit: how often it was 0 and 1."""
 
     __slots__ = ("ones", "zeros")
 
@@ -51,12 +51,6 @@ class Flag:
     def fork(self) -> Flag:
         """One that knows as much and learns apart."""
         return Flag(self.zeros, self.ones)
-
-    def table(self) -> tuple[int, int]:
-        """Frequencies of 0 and 1."""
-        one = ((2 * self.ones + 1) << PRECISION) // (2 * (self.zeros + self.ones) + 2)
-        one = min(max(one, 1), TOTAL - 1)
-        return TOTAL - one, one
 
 
 class Coder:
@@ -111,18 +105,28 @@ class Coder:
             f"expected at most the {(self._tally[1] - _STATE_BITS) / 8:.0f} there are"
         )
 
-    def run(self, call: Callable[..., Any], most: int, *arguments: Any) -> Any:
+    def run(self, call: Callable[..., Any], most: int, *arguments: Any) -> None:
         """Let a kernel of the kit code at most ``most`` symbols."""
         self._make_room(most)
-        out = call(self._s, self._data, self._tally, *arguments)
+        call(self._s, self._data, self._tally, *arguments)
         if self._s[ERROR]:
-            if self._s[ERROR] != BROKEN:
-                self._too_long(0.0)
-            raise FormatError(
-                "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes "
-                "belong to another network"
-            )
+            self._refuse()
+
+    def _one(self, call: Callable[..., int], *arguments: int) -> int:
+        """The same of a kernel that codes a single symbol, and says by -1 that there is none."""
+        self._make_room(1)
+        out = call(self._s, self._data, self._tally, *arguments)
+        if out < 0:
+            self._refuse()
         return out
+
+    def _refuse(self) -> NoReturn:
+        if self._s[ERROR] != BROKEN:
+            self._too_long(0.0)
+        raise FormatError(
+            "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes "
+            "belong to another network"
+        )
 
     def _make_room(self, most: int) -> None:
         """Where a writer puts symbols."""
@@ -150,7 +154,7 @@ class Coder:
 
     def flag(self, state: Flag, value: int | None) -> int:
         """One adaptive bit; ``state`` learns it."""
-        bit = int(self.run(self.kit.code_bit, 1, state.table()[1], value or 0))
+        bit = self._one(self.kit.code_flag, state.zeros, state.ones, value or 0)
         if bit:
             state.ones += 1
         else:
@@ -167,7 +171,7 @@ class Coder:
             return (high << 16) + low
         if size == 1:
             return 0
-        return int(self.run(self.kit.code_one, 1, size, value or 0))
+        return self._one(self.kit.code_one, size, value or 0)
 
     def natural(self, states: list[Flag], value: int | None) -> int:
         """One integer 0..2**32-2: bit length of value + 1 in unary flags, then the bits below it.

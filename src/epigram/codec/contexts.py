@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from epigram.codec.logits import CERTAIN, EXP, SQUASH, STRETCH
-from epigram.codec.native import kernel, log2, new
+from epigram.codec.native import inlined, kernel, new
 from epigram.codec.range_coder import ERROR, code_bit
 
 LONGEST = 33

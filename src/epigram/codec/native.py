@@ -29,12 +29,19 @@ SHORT = 512
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 _KERNELS: dict[str, FunctionType] = {}
+_INLINED: set[str] = set()
 
 
 def kernel(function: AnyFunction) -> AnyFunction:
     """Make a function part of every kit; it stays what it is."""
     _KERNELS[function.__name__] = cast("FunctionType", function)
     return function
+
+
+def inlined(function: AnyFunction) -> AnyFunction:
+    """A kernel that is put into those that call it: a call counts the references to its arrays."""
+    _INLINED.add(function.__name__)
+    return kernel(function)
 
 
 def u64(value: int) -> int:
@@ -56,14 +63,14 @@ class Kit:
     """All kernels in one form, as attributes, and the arrays they work on.
 
     Args:
-        build: what is done to each function before it is called.
+        build: what is done to each function before it is called, and whether it is to be put into its callers.
         given: names that the kernels see beside, or instead of, those of their modules.
         is_compiled: do kernels take arrays of int64 rather than lists?
     """
 
     def __init__(
         self,
-        build: Callable[[FunctionType], Callable[..., Any]],
+        build: Callable[[FunctionType, bool], Callable[..., Any]],
         given: dict[str, Any],
         *,
         is_compiled: bool,
@@ -78,7 +85,7 @@ class Kit:
                 scope |= {k: np.array(v) for k, v in scope.items() if _is_table(v)}
             copy = FunctionType(function.__code__, scope, name, function.__defaults__)
             copy.__module__, copy.__qualname__ = function.__module__, f"{name}_{_stamp()}"
-            built[name] = build(copy)
+            built[name] = build(copy, name in _INLINED)
             scopes.append(scope)
         for scope in scopes:
             scope.update(built | given)
@@ -109,7 +116,7 @@ class Kit:
 @cache
 def plain() -> Kit:
     """Everything in Python."""
-    return Kit(lambda function: function, {}, is_compiled=False)
+    return Kit(lambda function, _: function, {}, is_compiled=False)
 
 
 def fastest() -> Kit:
@@ -128,7 +135,9 @@ def _compiled() -> Kit | None:
     try:
         import numba  # noqa: PLC0415  (a fifth of a second, which a short file does not need)
 
-        build = numba.njit(cache=True, nogil=True, error_model="numpy")
+        def build(function: FunctionType, is_inlined: bool) -> Any:
+            how = "always" if is_inlined else "never"
+            return numba.njit(cache=True, nogil=True, error_model="numpy", inline=how)(function)
 
         @numba.njit(inline="always")  # type: ignore[untyped-decorator]
         def zeros(size: int) -> Any:

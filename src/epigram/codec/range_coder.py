@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epigram.codec.native import i64, kernel, log2, u64
+from epigram.codec.native import i64, inlined, kernel, log2, u64
 
 PRECISION = 24
 TOTAL = 1 << PRECISION
@@ -30,7 +30,7 @@ def begin(s: Any, data: Any) -> None:
     s[POSITION] = 2
 
 
-@kernel
+@inlined
 def advance(s: Any, data: Any, start: int, width: int) -> None:
     """Read on behind a symbol."""
     unit = u64(s[RANGE]) >> u64(24)
@@ -69,7 +69,7 @@ def pack(s: Any, words: Any, tape: Any, count: int) -> None:
     s[LOW], s[RANGE], s[POSITION] = low, wide, position
 
 
-@kernel
+@inlined
 def account(s: Any, bits: Any, more: float, count: int) -> None:
     """Add to what has been coded; a stream cannot hold more than its length."""
     s[CODED] += count
@@ -78,7 +78,7 @@ def account(s: Any, bits: Any, more: float, count: int) -> None:
         s[ERROR] = LONG
 
 
-@kernel
+@inlined
 def code(s: Any, data: Any, table: Any, at: int, size: int, given: int) -> int:
     """A symbol under the table of ``size`` whose running sums, from 0 on, stand at ``at``; not accounted."""
     symbol = given
@@ -121,6 +121,14 @@ def code_bit(s: Any, data: Any, bits: Any, one: int, given: int) -> int:
 
 
 @kernel
+def code_flag(s: Any, data: Any, bits: Any, zeros: int, ones: int, given: int) -> int:
+    """A bit that was so often 0 and 1 before; -1 where it cannot be read."""
+    one = ((2 * ones + 1) << PRECISION) // (2 * (zeros + ones) + 2)
+    bit = code_bit(s, data, bits, max(1, min(one, TOTAL - 1)), given)
+    return -1 if s[ERROR] else bit
+
+
+@inlined
 def code_even(s: Any, data: Any, size: int, given: int) -> int:
     """One of ``size`` equally likely values; not accounted."""
     share, value = TOTAL // size, given
@@ -142,9 +150,12 @@ def code_even(s: Any, data: Any, size: int, given: int) -> int:
 
 @kernel
 def code_one(s: Any, data: Any, bits: Any, size: int, given: int) -> int:
-    """One of them, accounted."""
+    """One of them, accounted; -1 where it cannot be read."""
     account(s, bits, PRECISION - log2(TOTAL // size), 1)
-    return 0 if s[ERROR] else code_even(s, data, size, given)
+    value = -1
+    if not s[ERROR]:
+        value = code_even(s, data, size, given)
+    return -1 if s[ERROR] else value
 
 
 @kernel

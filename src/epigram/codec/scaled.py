@@ -125,7 +125,8 @@ def code_scaled(
         coder.run(coder.kit.code_indices, 7 * count, bank, cells, rest, numbers, lanes)
     else:
         coder.run(coder.kit.code_plain, 6 * count, bank, cells, rest, numbers)
-    return np.asarray(numbers, dtype=np.int64) + centre
+    out = np.asarray(numbers, dtype=np.int64)
+    return out + centre if centre else out
 
 
 def _indices(values: Integers, shape: Shape) -> tuple[int, Integers]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from epigram.codec.native import kernel, log2, new
+from epigram.codec.native import i64, kernel, log2, new
 from epigram.codec.range_coder import (
     ERROR,
     MODE,
@@ -109,9 +109,11 @@ def run(
 ) -> int:
     """Symbols block by block under a table that learns them; how many were escapes."""
     size, done, long, reads = SIZES[kind], 0, 0, s[MODE] == READ
-    last = size - 2
+    last, seen = size - 2, new(size)
     while done < count and not s[ERROR]:
-        block, seen, spent = min(max(FIRST_BLOCK, 2 * bank[at + SEEN]), count - done), new(50), 0.0
+        block, spent = min(max(FIRST_BLOCK, 2 * bank[at + SEEN]), count - done), 0.0
+        for i in range(size):
+            seen[i] = 0
         for i in range(start + done, start + done + block):
             symbol = values[i]
             if symbol >= last and not reads:
@@ -201,7 +203,7 @@ def escapes(
                 place += 1
         if not place or s[ERROR]:
             continue
-        wide(s, data, bits, length, some, place)
+        wide(s, data, bits, length, some, i64(place))
         place = 0
         for i in range(long):
             if lengths[i] == length:
@@ -249,7 +251,7 @@ def signed(
             continue
         high, low[i - start] = value >> shift, value & (1 << shift) - 1
         values[i] = 2 * high if high >= 0 else 2 * (-1 - high) + 1
-    kind = NO_ZERO if shift else ZERO
+    kind = i64(NO_ZERO if shift else ZERO)
     by_table(s, data, bits, bank, context, kind, bucket - 4 * shift, values, start, count)
     if shift and not s[ERROR]:
         wide(s, data, bits, shift, low, count)
@@ -274,7 +276,7 @@ def halves(
         for i in range(start, start + count):
             low[i - start] = values[i] >> 1 & (1 << shift) - 1
             values[i] = values[i] >> shift + 1 << 1 | values[i] & 1
-    by_table(s, data, bits, bank, context, NO_ZERO, bucket - 4 * shift, values, start, count)
+    by_table(s, data, bits, bank, context, i64(NO_ZERO), bucket - 4 * shift, values, start, count)
     if shift and not s[ERROR]:
         wide(s, data, bits, shift, low, count)
         for i in range(start, start + count):

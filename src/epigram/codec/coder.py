@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.codec.native import Kit, fastest
+from epigram.codec.native import Kit, plain
 from epigram.codec.range_coder import (
     BROKEN,
     CODED,
@@ -63,12 +63,15 @@ class Coder:
 
     def __init__(self, kit: Kit, mode: int) -> None:
         self.kit = kit
-        self._s = kit.array([0, 0, 0, 0, mode, 0])
-        self._s[RANGE] = kit.whole
+        self._s = kit.state([0, _WORD, 0, 0, mode, 0])
         self._data: Any = np.zeros(0, np.int64)
         self._tally = kit.floats(0.0, math.inf)
         self._bits: dict[str, float] = {}
         self._section, self._since = "", 0.0
+
+    def use(self, kit: Kit) -> None:
+        """Go on in another form."""
+        self.kit, self._s, self._tally = kit, kit.state(self._s), kit.floats(*self._tally)
 
     @property
     def total_bits(self) -> float:
@@ -200,10 +203,13 @@ class Writer(Coder):
     """Collects symbols; with ``dry=True`` only their ideal code length."""
 
     def __init__(self, kit: Kit | None = None, *, dry: bool = False) -> None:
-        super().__init__(kit or fastest(), DRY if dry else WRITE)
+        super().__init__(kit or plain(), DRY if dry else WRITE)
         self._words: Any = self.kit.zeros(_TAPE)
-        self._packed = self.kit.array([0, 0, 0])
-        self._packed[RANGE] = self.kit.whole
+        self._packed = self.kit.state([0, _WORD, 0])
+
+    def use(self, kit: Kit) -> None:
+        super().use(kit)
+        self._words, self._packed = kit.array(self._words), kit.state(self._packed)
 
     def _make_room(self, most: int) -> None:
         if self._s[MODE] == WRITE and int(self._s[POSITION]) + most > len(self._data):
@@ -220,7 +226,7 @@ class Writer(Coder):
             self._words = (
                 np.concatenate([self._words, more]) if self.kit.is_compiled else self._words + more
             )
-        self.kit.pack(self._packed, self._words, self._data, count)
+        self.kit.pack(self._packed, self._words, self.kit.array(self._data[:count]), count)
         self._s[POSITION] = 0
 
     def play(self, tape: Tape) -> None:
@@ -272,10 +278,10 @@ class Reader(Coder):
     """Reads what a ``Writer`` wrote; anything else is a ``FormatError`` or harmless symbols."""
 
     def __init__(self, data: bytes, kit: Kit | None = None) -> None:
-        super().__init__(kit or fastest(), READ)
+        super().__init__(kit or plain(), READ)
         self._length = len(data)
         self._tally[1] = 8.0 * len(data) + _STATE_BITS
-        self._data = self.kit.array(np.frombuffer(data + bytes(-len(data) % 4), ">u4"))
+        self._data = np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.int64)
         self.kit.begin(self._s, self._data)
 
     def finish(self) -> None:
@@ -290,4 +296,3 @@ class Reader(Coder):
                 f"stream: got {self._length} bytes, expected at most {math.ceil(needed / 8)} "
                 "for the symbols in it; damaged, or not for this class"
             )
-

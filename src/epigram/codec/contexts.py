@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from epigram.codec.logits import CERTAIN, EXP, SQUASH, STRETCH
-from epigram.codec.native import inlined, kernel, new
+from epigram.codec.native import kernel, new
 from epigram.codec.range_coder import ERROR, code_bit
 
 LONGEST = 33
@@ -65,7 +65,7 @@ def sign3(value: int) -> int:
 
 @kernel
 def share(first: int, second: int, third: int) -> int:
-    """first * second // third, whose product may need more than 63 bits."""
+    """First * second // third, whose product may need more than 63 bits."""
     if first < 1 << 31 and second < 1 << 31:
         return first * second // third
     whole, part, bit = 0, 0, 1 << 46

@@ -8,6 +8,7 @@ needed they say ``u64``.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -24,8 +25,10 @@ from numpy.typing import NDArray
 _WORD = (1 << 64) - 1
 _MODULES = ("range_coder", "tables", "bodies", "contexts")
 _LOCK = Lock()
-SHORT = 512
-"""Streams of at most so many bytes, and contents of at most so many symbols, are not worth loading numba."""
+log2 = math.log2
+WARM, COLD = 1 << 15, 1 << 19
+"""Work (see ``fit_for``) after which what is compiled is loaded, and is made where there is nothing to load."""
+_WORK = [0]
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 _KERNELS: dict[str, FunctionType] = {}
@@ -34,7 +37,7 @@ _INLINED: set[str] = set()
 
 def kernel(function: AnyFunction) -> AnyFunction:
     """Make a function part of every kit; it stays what it is."""
-    _KERNELS[function.__name__] = cast("FunctionType", function)
+    _KERNELS[function.__name__] = cast("FunctionType", inspect.unwrap(function))
     return function
 
 
@@ -103,10 +106,10 @@ class Kit:
         """So many zeros."""
         return np.zeros(count, dtype=np.int64) if self.is_compiled else [0] * count
 
-    @property
-    def whole(self) -> int:
-        """2**64 - 1, in 64 bits."""
-        return -1 if self.is_compiled else _WORD
+    def state(self, values: Sequence[int]) -> Any:
+        """Integers of up to 64 bits; those of the other form too."""
+        out = np.array([int(value) & _WORD for value in values], dtype=np.uint64)
+        return out.view(np.int64) if self.is_compiled else out.tolist()
 
     def floats(self, *values: float) -> Any:
         """The same of floats."""
@@ -116,18 +119,33 @@ class Kit:
 @cache
 def plain() -> Kit:
     """Everything in Python."""
-    return Kit(lambda function, _: function, {}, is_compiled=False)
+    given = {each.__name__: inspect.unwrap(each) for each in (u64, i64, new)}
+    return Kit(lambda function, _: function, given, is_compiled=False)
 
 
-def fastest() -> Kit:
-    """Compiled where numba is there and has a place to keep what it compiled; Python else."""
+def compiled() -> Kit | None:
+    """Everything compiled; None without numba, or where what it compiles cannot be kept."""
     with _LOCK:
-        return _compiled() or plain()
+        return _compiled()
 
 
-def fit_for(size: int) -> Kit:
-    """As ``fastest``, but Python where little is to be done and numba has not been loaded yet."""
-    return plain() if size <= SHORT and not _compiled.cache_info().currsize else fastest()
+def fit_for(work: int) -> Kit:
+    """Python until a process has done as much in it as it takes to load, or to make, what is compiled.
+
+    Args:
+        work: about the symbols to be coded; in Python some 5 to 10 microseconds each.
+    """
+    with _LOCK:
+        _WORK[0] += work
+        if _WORK[0] <= WARM:
+            return plain()
+        kit = _compiled()
+        return kit if kit and (_WORK[0] > COLD or _is_kept(kit)) else plain()
+
+
+def _is_kept(kit: Kit) -> bool:
+    folder = Path(kit.code_flag.stats.cache_path)
+    return any(folder.glob(f"*code_mixed_{_stamp()}*.nbi"))
 
 
 @cache
@@ -139,15 +157,14 @@ def _compiled() -> Kit | None:
             how = "always" if is_inlined else "never"
             return numba.njit(cache=True, nogil=True, error_model="numpy", inline=how)(function)
 
-        @numba.njit(inline="always")  # type: ignore[untyped-decorator]
-        def zeros(size: int) -> Any:
-            return np.zeros(size, np.int64)
-
-        return Kit(
-            build, {"u64": np.uint64, "i64": np.int64, "new": zeros}, is_compiled=True
-        )
+        zeros = build(cast("FunctionType", inspect.unwrap(_zeros)), is_inlined=True)
+        return Kit(build, {"u64": np.uint64, "i64": np.int64, "new": zeros}, is_compiled=True)
     except (ImportError, RuntimeError):  # the second: no folder for the cache can be written
         return None
+
+
+def _zeros(size: int) -> Any:
+    return np.zeros(size, np.int64)
 
 
 def _is_table(value: object) -> bool:
@@ -161,6 +178,3 @@ def _stamp() -> str:
     names = ("native", *_MODULES, "logits")
     texts = [(folder / f"{name}.py").read_bytes() for name in names]
     return f"{crc32(b''.join(texts)):08x}"
-
-
-log2 = math.log2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from epigram.codec.coder import Coder, Flag, Tape, Writer
 from epigram.codec.first_symbols import choose
 from epigram.codec.mixing import MOST_SYMBOLS, Mixer, code_mixed
-from epigram.codec.native import Kit, fastest
+from epigram.codec.native import Kit, plain
 from epigram.codec.scaled import (
     Plan,
     ScaledStates,
@@ -35,7 +35,7 @@ class SymbolStates:
     """What the tensors of a file share. ``tries``: is the writer to look for the shortest model?"""
 
     def __init__(self, *, tries: bool = False, kit: Kit | None = None) -> None:
-        self.tries, self.kit = tries, kit or fastest()
+        self.tries, self.kit = tries, kit or plain()
         self.some, self.mixed = Flag(ones=2), Flag()
         self.scaled, self.mixer = ScaledStates(), Mixer()
         self.used = 0

@@ -178,6 +178,14 @@ def code_mixed(
 
 
 @kernel
+def length_guide(length: int, mean: int) -> int:
+    """Log-odds that a magnitude is longer than so many bits, by the geometric law."""
+    if length:
+        return STRETCH[decayed((4096 << length - 1) // (mean + 8))]
+    return STRETCH[min(4095, 8192 * mean // (2 * mean + 16) if mean < 1 << 40 else 4095)]
+
+
+@kernel
 def code_magnitude(
     s: Any, data: Any, bits: Any, cells: Any, own: Any, places: Any, levels: Any,
     weights: Any, logits: Any, kind: int, mean: int, given: int,
@@ -187,12 +195,7 @@ def code_magnitude(
     while given >> target:
         target += 1
     while length < LONGEST:
-        if length:
-            guide = STRETCH[decayed((4096 << length - 1) // (mean + 8))]
-        elif mean < 1 << 40:
-            guide = STRETCH[min(4095, 8192 * mean // (2 * mean + 16))]
-        else:
-            guide = STRETCH[4095]
+        guide = length_guide(length, mean)
         places[0] = OWN_LENGTHS + length
         for i in range(6):
             places[i + 1] = LENGTHS_AT + (kind * LONGEST + length) * LEVELS + levels[i]

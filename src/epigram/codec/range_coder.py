@@ -79,7 +79,7 @@ def account(s: Any, bits: Any, more: float, count: int) -> None:
 
 
 @inlined
-def code(s: Any, data: Any, table: Any, at: int, size: int, given: int) -> int:
+def code(s: Any, data: Any, table: Any, at: int, size: int, given: int) -> int:  # noqa: ARG001  (size: for tests)
     """A symbol under the table of ``size`` whose running sums, from 0 on, stand at ``at``; not accounted."""
     symbol = given
     if s[MODE] == READ:

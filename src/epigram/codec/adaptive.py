@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epigram.codec.coder import Coder, Symbols
-from epigram.codec.tables import alphabet as running_sums
+from epigram.codec.escapes import alphabet as running_sums
 
 
 class Alphabet:

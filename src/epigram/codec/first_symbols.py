@@ -20,7 +20,7 @@ from epigram.codec.adaptive import (
     uniform_bits,
 )
 from epigram.codec.coder import Coder, Flag, Symbols
-from epigram.codec.tables import LENGTHS
+from epigram.codec.escapes import LENGTHS
 from epigram.errors import FormatError
 
 ZEROS, ADAPTIVE = 0, 1

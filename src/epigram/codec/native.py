@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
@@ -23,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORD = (1 << 64) - 1
-_MODULES = ("range_coder", "tables", "bodies", "contexts")
+_MODULES = ("range_coder", "escapes", "tables", "bodies", "contexts")
 _LOCK = Lock()
 log2 = math.log2
 WARM, COLD = 1 << 15, 1 << 19
@@ -151,7 +152,7 @@ def _is_kept(kit: Kit) -> bool:
 @cache
 def _compiled() -> Kit | None:
     try:
-        import numba  # noqa: PLC0415  (a fifth of a second, which a short file does not need)
+        numba = _numba()
 
         def build(function: FunctionType, is_inlined: bool) -> Any:
             how = "always" if is_inlined else "never"
@@ -161,6 +162,20 @@ def _compiled() -> Kit | None:
         return Kit(build, {"u64": np.uint64, "i64": np.int64, "new": zeros}, is_compiled=True)
     except (ImportError, RuntimeError):  # the second: no folder for the cache can be written
         return None
+
+
+def _numba() -> Any:
+    """It asks for coverage, and fails on another module of that name, as the folder of a script may hold one."""
+    held = sys.modules.get("coverage")
+    try:
+        if not hasattr(held, "types"):
+            sys.modules["coverage"] = cast("Any", None)
+        return import_module("numba")
+    finally:
+        if held is None:
+            sys.modules.pop("coverage", None)
+        else:
+            sys.modules["coverage"] = held
 
 
 def _zeros(size: int) -> Any:

@@ -146,7 +146,7 @@ def fit_for(work: int) -> Kit:
 
 def _is_kept(kit: Kit) -> bool:
     folder = Path(kit.code_flag.stats.cache_path)
-    return any(folder.glob(f"*code_mixed_{_stamp()}*.nbi"))
+    return any(folder.glob(f"*code_flag_{_stamp()}*.nbi"))
 
 
 @cache

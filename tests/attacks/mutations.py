@@ -78,7 +78,7 @@ class Liar(Coder):
     """
 
     def __init__(self, data: bytes, rng: random.Random, often: float) -> None:
-        lies = {"code": self._code, "code_bit": self._bit, "code_even": self._even}
+        lies = {"code_block": self._block, "code_bit": self._bit, "code_even": self._even}
         lies |= {name: getattr(plain(), name) for name in ("u64", "i64", "new")}
         super().__init__(Kit(lambda function, _: function, lies, is_compiled=False), READ)
         self._source, self._rng, self._often = Reader(data), rng, often
@@ -94,14 +94,29 @@ class Liar(Coder):
             symbol = self._rng.choice(lies)
         else:
             source = self._source
-            symbol = plain().code(source._s, source._data, sums, at, size, 0)
+            told = [0]
+            plain().code_block(source._s, source._data, sums, at, size, told, 0, 1, [0] * size)
+            symbol = told[0]
             if source._s[ERROR]:
                 raise FormatError("stream: no more truth")
         self._tape.append(sums[at + symbol] << 25 | sums[at + symbol + 1] - sums[at + symbol])
         return symbol
 
-    def _code(self, s: Any, data: Any, sums: Any, at: int, size: int, given: int) -> int:
-        return self._symbol(sums, at, size)
+    def _block(
+        self,
+        s: Any,
+        data: Any,
+        sums: Any,
+        at: int,
+        size: int,
+        values: Any,
+        start: int,
+        end: int,
+        seen: Any,
+    ) -> None:
+        for i in range(start, end):
+            values[i] = self._symbol(sums, at, size)
+            seen[values[i]] += 1
 
     def _bit(self, s: Any, data: Any, bits: Any, one: int, given: int) -> int:
         bit = self._symbol([0, TOTAL - one, TOTAL], 0, 2)

@@ -78,24 +78,50 @@ def account(s: Any, bits: Any, more: float, count: int) -> None:
         s[ERROR] = LONG
 
 
-@inlined
-def code(s: Any, data: Any, table: Any, at: int, size: int, given: int) -> int:  # noqa: ARG001  (size: for tests)
-    """A symbol under the table of ``size`` whose running sums, from 0 on, stand at ``at``; not accounted."""
-    symbol = given
+@kernel
+def code_block(
+    s: Any, data: Any, table: Any, at: int, size: int, values: Any, start: int, end: int, seen: Any
+) -> None:
+    """Symbols under a table whose running sums, from 0 on, stand at ``at``; not accounted.
+
+    What a writer gives beyond the table is told by one of its last two symbols. The state is in variables within
+    the loop, and no array is handed on: both would cost more than the arithmetic.
+    """
     if s[MODE] == READ:
-        unit, low = u64(s[RANGE]) >> u64(24), u64(s[LOW])
-        if low >= unit << u64(24):
-            s[ERROR] = BROKEN
-            return 0
-        symbol = 0
-        while unit * u64(table[at + symbol + 1]) <= low:
-            symbol += 1
-        advance(s, data, table[at + symbol], table[at + symbol + 1] - table[at + symbol])
-    elif s[MODE] == WRITE:
-        start = table[at + symbol]
-        data[s[POSITION]] = start << 25 | table[at + symbol + 1] - start
-        s[POSITION] += 1
-    return symbol
+        low, wide, position = u64(s[LOW]), u64(s[RANGE]), s[POSITION]
+        for i in range(start, end):
+            unit = wide >> u64(24)
+            if low >= unit << u64(24):
+                s[ERROR] = BROKEN
+                return
+            symbol = 0
+            while unit * u64(table[at + symbol + 1]) <= low:
+                symbol += 1
+            below = table[at + symbol]
+            low -= unit * u64(below)
+            wide = unit * u64(table[at + symbol + 1] - below)
+            if wide < u64(1 << 32):
+                word = 0
+                if position < len(data):
+                    word = data[position]
+                position += 1
+                low = u64(low << u64(32)) | u64(word)
+                wide = wide << u64(32)
+            values[i] = symbol
+            seen[symbol] += 1
+        s[LOW], s[RANGE], s[POSITION] = low, wide, position
+        return
+    last, position, writes = size - 2, s[POSITION], s[MODE] == WRITE
+    for i in range(start, end):
+        symbol = values[i]
+        if symbol >= last:
+            symbol = last + (symbol - last & 1)
+        seen[symbol] += 1
+        if writes:
+            below = table[at + symbol]
+            data[position] = below << 25 | table[at + symbol + 1] - below
+            position += 1
+    s[POSITION] = position
 
 
 @kernel
@@ -177,9 +203,7 @@ def code_table(
     s: Any, data: Any, bits: Any, table: Any, size: int, seen: Any, values: Any, count: int
 ) -> None:
     """Symbols under one table, accounted; ``seen`` says how often each occurs."""
-    for i in range(count):
-        values[i] = code(s, data, table, 0, size, values[i])
-        seen[values[i]] += 1
+    code_block(s, data, table, 0, size, values, 0, count, seen)
     spent = 0.0
     for i in range(size):
         if seen[i]:

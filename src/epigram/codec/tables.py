@@ -10,7 +10,7 @@ from typing import Any
 
 from epigram.codec.escapes import escapes, wide
 from epigram.codec.native import i64, kernel, log2, new
-from epigram.codec.range_coder import ERROR, MODE, PRECISION, READ, TOTAL, account, code
+from epigram.codec.range_coder import ERROR, PRECISION, TOTAL, account, code_block
 
 QUARTERS = [1024, 1218, 1448, 1722]
 ZERO, NO_ZERO, PARITY = 0, 1, 2
@@ -98,20 +98,14 @@ def run(
     s: Any, data: Any, bits: Any, bank: Any, at: int, kind: int, values: Any, start: int, count: int
 ) -> int:
     """Symbols block by block under a table that learns them; how many were escapes."""
-    size, done, long, reads = SIZES[kind], 0, 0, s[MODE] == READ
+    size, done, long = SIZES[kind], 0, 0
     last, seen = size - 2, new(size)
     while done < count and not s[ERROR]:
         block, spent = min(max(FIRST_BLOCK, 2 * bank[at + SEEN]), count - done), 0.0
         for i in range(size):
             seen[i] = 0
-        for i in range(start + done, start + done + block):
-            symbol = values[i]
-            if symbol >= last and not reads:
-                symbol = last + (symbol - last & 1)
-            symbol = code(s, data, bank, at + SUMS, size, symbol)
-            if reads:
-                values[i] = symbol
-            seen[symbol] += 1
+        first = start + done
+        code_block(s, data, bank, at + SUMS, size, values, first, first + block, seen)
         for i in range(size):
             if seen[i]:
                 width = bank[at + SUMS + i + 1] - bank[at + SUMS + i]

@@ -1,7 +1,8 @@
 """All numbers of one small tensor, bit by bit under a mixture of contexts: kernels (see ``native``).
 
-The cells of a context stand side by side, by kind of bit and level; a cell is (P - 32768) * 256 + N, so at first 0. Cells that
-belong to the tensor alone (``own``) begin anew with each. Weights have eight places a set.
+All that is learned lies in one array, ``m``: an array more is a cost of every call. The cells of a context stand side
+by side, by kind of bit and level; a cell is (P - 32768) * 256 + N, so at first 0. Cells that belong to the tensor alone (from ``OWN``
+on) begin anew with each. Weights have eight places a set. Behind them, what is looked at for one symbol or bit.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from epigram.codec.native import kernel, new
 from epigram.codec.range_coder import ERROR, code_bit
 
 LONGEST = 33
-LEVELS, OWN_LENGTHS, OWN_LOW, OWN_SIGNS = 308, 0, 33, 169
-LENGTHS_AT, LOW_AT, SIGNS_AT, CELLS = 0, 2 * 33 * 308, 2 * 33 * 308 + 2 * 34 * 4 * 308, 104392
-OWN = 178
-LOW_SETS, SIGN_SETS, SETS = 14, 18, 20
+LEVELS, LENGTHS_AT, LOW_AT = 308, 0, 2 * 33 * 308
+SIGNS_AT = LOW_AT + 2 * 34 * 4 * 308
+OWN = SIGNS_AT + 2 * 144
+OWN_LOW, OWN_SIGNS, WEIGHTS = OWN + 33, OWN + 169, OWN + 178
+PLACES = WEIGHTS + 20 * 8
+LOGITS, FOUND, SIZE = PLACES + 7, PLACES + 15, PLACES + 21
+LOW_SETS, SIGN_SETS = 14, 18
 CONFIDENCE = [512 * n // (2 * n + 3) for n in range(256)]
 RATE = [655360 // (10 * n + 16) for n in range(256)]
 
@@ -80,52 +84,49 @@ def share(first: int, second: int, third: int) -> int:
 
 @kernel
 def mix(
-    s: Any, data: Any, bits: Any, cells: Any, own: Any, places: Any, many: int,
-    weights: Any, at: int, logits: Any, guide: int, given: int,
-) -> int:  # fmt: skip
-    """One bit: ``guide`` is what the geometric law expects; ``places`` of its cells, the first of the tensor's own."""
-    logits[0] = guide
-    total = guide * weights[at]
+    s: Any, data: Any, bits: Any, m: Any, many: int, weights: int, guide: int, given: int
+) -> int:
+    """One bit: ``guide`` is what the geometric law expects; the contexts' cells are at ``many`` places."""
+    m[LOGITS] = guide
+    total = guide * m[weights]
     for i in range(many):
-        cell = own[places[0]] if i == 0 else cells[places[i]]
-        logits[i + 1] = STRETCH[(cell >> 8) + 32768 >> 4] * CONFIDENCE[cell & 255] >> 8
-        total += logits[i + 1] * weights[at + i + 1]
+        cell = m[m[PLACES + i]]
+        logit = STRETCH[(cell >> 8) + 32768 >> 4] * CONFIDENCE[cell & 255] >> 8
+        m[LOGITS + 1 + i] = logit
+        total += logit * m[weights + 1 + i]
     p = squash(total >> 16)
     bit = code_bit(s, data, bits, p << 8, given)
     error = ((bit << 16) - p) * 4
     for i in range(many + 1):
-        weights[at + i] += logits[i] * error + 65536 >> 17
+        m[weights + i] += m[LOGITS + i] * error + 65536 >> 17
     target = 32767 if bit else -32768
     for i in range(many):
-        cell = own[places[0]] if i == 0 else cells[places[i]]
+        cell = m[m[PLACES + i]]
         seen = cell & 255
         expected = (cell >> 8) + ((target - (cell >> 8)) * RATE[seen] >> 16)
-        cell = (expected << 8) + min(seen + 1, 255)
-        if i == 0:
-            own[places[0]] = cell
-        else:
-            cells[places[i]] = cell
+        m[m[PLACES + i]] = (expected << 8) + min(seen + 1, 255)
     return bit
 
 
 @kernel
 def magnitude_levels(
-    levels: Any, row: int, col: int, around: int, mean: int, before: int, above: int, left: int
+    m: Any, row: int, col: int, around: int, mean: int, before: int, above: int, left: int
 ) -> None:
     """Where the six contexts of a magnitude have their cells, from the first of a kind of bit."""
     low, high = level(row), level(col)
-    levels[0], levels[1], levels[2] = low, 25 + high, 50 + level(4 * around)
-    levels[3], levels[4] = 75 + level(mean), 100 + 12 * min(low, 11) + min(high, 11)
-    levels[5] = 244 + 16 * min(before, 3) + 4 * min(above, 3) + min(left, 3)
+    m[FOUND], m[FOUND + 1], m[FOUND + 2] = low, 25 + high, 50 + level(4 * around)
+    m[FOUND + 3], m[FOUND + 4] = 75 + level(mean), 100 + 12 * min(low, 11) + min(high, 11)
+    m[FOUND + 5] = 244 + 16 * min(before, 3) + 4 * min(above, 3) + min(left, 3)
 
 
 @kernel
 def code_mixed(
-    s: Any, data: Any, bits: Any, cells: Any, weights: Any, values: Any,
+    s: Any, data: Any, bits: Any, m: Any, values: Any,
     rows: int, columns: int, rest: int, width: int, told: int,
 ) -> None:  # fmt: skip
     """The symbols of a tensor in C order; ``told`` is the mean of the magnitudes, 16ths, about."""
-    own, levels, places, logits = new(OWN), new(6), new(7), new(8)
+    for i in range(OWN, WEIGHTS):
+        m[i] = 0
     sums, total, at, kind = new(columns), 0, 0, 1 if rows > 1 else 0
     for row in range(rows):
         row_sum, row_count = 0, 0
@@ -154,19 +155,15 @@ def code_mixed(
                         across = values[at - width + 1] if inner < width - 1 else 0
                     around = 2 * abs(left) + 2 * abs(up) + abs(aslant) + abs(across)
                 magnitude_levels(
-                    levels, by_row, by_column, around, mean, before, above,
+                    m, by_row, by_column, around, mean, before, above,
                     abs(values[at - rest]) if column else 0,
                 )  # fmt: skip
-                size = code_magnitude(
-                    s, data, bits, cells, own, places, levels, weights, logits, kind, mean, abs(values[at])
-                )  # fmt: skip
+                size = code_magnitude(s, data, bits, m, kind, mean, abs(values[at]))
                 if size and not s[ERROR]:
-                    sign_places(places, kind, mean, size, left, up, aslant, across, beside)
+                    sign_places(m, kind, mean, size, left, up, aslant, across, beside)
                     is_minus = 1 if values[at] < 0 else 0
-                    if mix(
-                        s, data, bits, cells, own, places, 6,
-                        weights, 8 * (SIGN_SETS + kind), logits, 0, is_minus,
-                    ):  # fmt: skip
+                    weights = WEIGHTS + 8 * (SIGN_SETS + kind)
+                    if mix(s, data, bits, m, 6, weights, 0, is_minus):
                         values[at] = -size
                     else:
                         values[at] = size
@@ -186,21 +183,18 @@ def length_guide(length: int, mean: int) -> int:
 
 
 @kernel
-def code_magnitude(
-    s: Any, data: Any, bits: Any, cells: Any, own: Any, places: Any, levels: Any,
-    weights: Any, logits: Any, kind: int, mean: int, given: int,
-) -> int:  # fmt: skip
+def code_magnitude(s: Any, data: Any, bits: Any, m: Any, kind: int, mean: int, given: int) -> int:
     """Its bit length in unary, then the bits below the top one."""
     length, target = 0, 0
     while given >> target:
         target += 1
     while length < LONGEST:
-        guide = length_guide(length, mean)
-        places[0] = OWN_LENGTHS + length
+        first = LENGTHS_AT + (kind * LONGEST + length) * LEVELS
+        m[PLACES] = OWN + length
         for i in range(6):
-            places[i + 1] = LENGTHS_AT + (kind * LONGEST + length) * LEVELS + levels[i]
-        at, more = 8 * (7 * kind + min(length, 6)), 1 if length < target else 0
-        if not mix(s, data, bits, cells, own, places, 7, weights, at, logits, guide, more):
+            m[PLACES + 1 + i] = first + m[FOUND + i]
+        weights, more = WEIGHTS + 8 * (7 * kind + min(length, 6)), 1 if length < target else 0
+        if not mix(s, data, bits, m, 7, weights, length_guide(length, mean), more):
             break
         length += 1
     if not length:
@@ -211,11 +205,12 @@ def code_magnitude(
         if s[ERROR]:
             return 0
         if depth < 2:
-            places[0] = OWN_LOW + 4 * length + out
+            first = LOW_AT + ((kind * 34 + length) * 4 + out) * LEVELS
+            m[PLACES] = OWN_LOW + 4 * length + out
             for i in range(6):
-                places[i + 1] = LOW_AT + ((kind * 34 + length) * 4 + out) * LEVELS + levels[i]
-            at, bit = 8 * (LOW_SETS + 2 * kind + depth), given >> shift & 1
-            bit = mix(s, data, bits, cells, own, places, 7, weights, at, logits, guide, bit)
+                m[PLACES + 1 + i] = first + m[FOUND + i]
+            weights = WEIGHTS + 8 * (LOW_SETS + 2 * kind + depth)
+            bit = mix(s, data, bits, m, 7, weights, guide, given >> shift & 1)
         else:
             bit = code_bit(s, data, bits, squash(guide) << 8, given >> shift & 1)
         out = 2 * out + bit
@@ -224,15 +219,15 @@ def code_magnitude(
 
 @kernel
 def sign_places(
-    places: Any, kind: int, mean: int, size: int, left: int, up: int, aslant: int, across: int, beside: int
+    m: Any, kind: int, mean: int, size: int, left: int, up: int, aslant: int, across: int, beside: int
 ) -> None:  # fmt: skip
     """The cells of a sign; that of the tensor's own is its last, and here the first."""
     slope = near(2 * left + 2 * up + aslant + across, mean)
     relative = min(3, level(8 * size // (mean + 1)) // 2)
     at, a, b = SIGNS_AT + 144 * kind, sign3(left), sign3(up)
-    places[0] = OWN_SIGNS + slope
-    places[1] = at + 3 * a + b
-    places[2] = at + 9 + 4 * slope + relative
-    places[3] = at + 45 + 3 * sign3(beside) + sign3(left + up)
-    places[4] = at + 54 + 27 * a + 9 * b + 3 * sign3(aslant) + sign3(across)
-    places[5] = at + 135 + near(up, mean)
+    m[PLACES] = OWN_SIGNS + slope
+    m[PLACES + 1] = at + 3 * a + b
+    m[PLACES + 2] = at + 9 + 4 * slope + relative
+    m[PLACES + 3] = at + 45 + 3 * sign3(beside) + sign3(left + up)
+    m[PLACES + 4] = at + 54 + 27 * a + 9 * b + 3 * sign3(aslant) + sign3(across)
+    m[PLACES + 5] = at + 135 + near(up, mean)

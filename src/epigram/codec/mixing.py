@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epigram.codec.coder import Coder
-from epigram.codec.contexts import CELLS, SETS, SIGN_SETS
+from epigram.codec.contexts import PLACES, SIGN_SETS, SIZE, WEIGHTS
 from epigram.codec.native import Kit
 
 MOST_SYMBOLS = 1 << 15
@@ -26,25 +26,26 @@ class Mixer:
     """Counts by context and weights by kind of bit; what the tensors of a file share."""
 
     def __init__(self) -> None:
-        self._cells: Any = None
-        self._weights: Any = None
+        self._model: Any = None
 
     def fork(self) -> Mixer:
         """One that knows as much and learns apart."""
         out = Mixer()
-        if self._cells is not None:
-            out._cells, out._weights = self._cells.copy(), self._weights.copy()
+        if self._model is not None:
+            out._model = self._model.copy()
         return out
 
-    def arrays(self, kit: Kit) -> tuple[Any, Any]:
-        """Cells and weights, as its kernels take them."""
-        if self._cells is None:
-            weights = np.full((SETS, 8), _WEIGHT, np.int64)
+    def array(self, kit: Kit) -> Any:
+        """What is learned, as its kernels take it."""
+        if self._model is None:
+            model = np.zeros(SIZE, np.int64)
+            weights = model[WEIGHTS:PLACES].reshape(-1, 8)
             weights[:, 0] = _GUIDE
-            weights[SIGN_SETS:] = _SIGN_WEIGHT
+            weights[:, 1:] = _WEIGHT
             weights[SIGN_SETS:, 0] = 0
-            self._cells, self._weights = kit.zeros(CELLS), kit.array(weights)
-        return self._cells, self._weights
+            weights[SIGN_SETS:, 1:] = _SIGN_WEIGHT
+            self._model = kit.array(model)
+        return self._model
 
 
 def code_mixed(
@@ -68,8 +69,6 @@ def code_mixed(
     count = grid[0] * grid[1] * grid[2]
     longest = 0 if values is None else int(np.abs(values).max()).bit_length()
     numbers = coder.kit.zeros(count) if values is None else coder.kit.array(values)
-    cells, weights = mixer.arrays(coder.kit)
-    coder.run(
-        coder.kit.code_mixed, (2 * longest + 1) * count, cells, weights, numbers, *grid, width, mean
-    )
+    model = mixer.array(coder.kit)
+    coder.run(coder.kit.code_mixed, (2 * longest + 1) * count, model, numbers, *grid, width, mean)
     return np.asarray(numbers, dtype=np.int64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from epigram.codec.native import i64, kernel, new
-from epigram.codec.range_coder import ERROR
+from epigram.codec.range_coder import ERROR, MODE, READ
 from epigram.codec.tables import (
     PARITIES,
     PARITY,
@@ -43,11 +43,12 @@ def sort(buckets: Any, rest: int, numbers: Any, by_bucket: Any, is_back: int) ->
     places, at = starts_of(buckets, rest), 0
     for bucket in buckets:
         place = places[bucket]
-        places[bucket] += rest
-        for i in range(rest):
-            if is_back:
+        places[bucket] = place + rest
+        if is_back:
+            for i in range(rest):
                 numbers[at + i] = by_bucket[place + i]
-            else:
+        else:
+            for i in range(rest):
                 by_bucket[place + i] = numbers[at + i]
         at += rest
 
@@ -63,7 +64,8 @@ def code_plain(
         signed(s, data, bits, bank, i64(PLAIN), first, numbers, i64(0), count)
         return
     values = new(count)
-    sort(buckets, rest, numbers, values, 0)
+    if s[MODE] != READ:
+        sort(buckets, rest, numbers, values, 0)
     for bucket in range(MOST):
         some = starts[bucket + 1] - starts[bucket]
         if some and not s[ERROR]:
@@ -80,10 +82,11 @@ def code_indices(
     Parities first: they give the states, so the grids, of ``lanes`` chains side by side.
     """
     starts, count = starts_of(buckets, rest), len(numbers)
-    values, kinds, walked = new(count), new(count), new(count)
-    sort(buckets, rest, numbers, values, 0)
-    for i in range(count):
-        kinds[i] = values[i] & 1
+    values, kinds = new(count), new(count)
+    if s[MODE] != READ:
+        sort(buckets, rest, numbers, values, 0)
+        for i in range(count):
+            kinds[i] = values[i] & 1
     for bucket in range(MOST):
         some = starts[bucket + 1] - starts[bucket]
         if some and not s[ERROR]:
@@ -93,22 +96,22 @@ def code_indices(
             run(s, data, bits, bank, at, i64(PARITY), kinds, starts[bucket], some)
     if s[ERROR]:
         return
-    sort(buckets, rest, walked, kinds, 1)
-    states = new(lanes)
-    for start in range(0, count, lanes):
-        for lane in range(lanes):
-            parity, state = walked[start + lane], states[lane]
-            walked[start + lane] = 2 * (state & 1) + parity
-            states[lane] = MOVES[state] ^ 2 * parity
-    sort(buckets, rest, walked, kinds, 0)
+    sort(buckets, rest, numbers, kinds, 1)
+    for lane in range(lanes):
+        state = 0
+        for i in range(lane, count, lanes):
+            parity = numbers[i]
+            numbers[i] = 2 * (state & 1) + parity
+            state = MOVES[state] ^ 2 * parity
+    sort(buckets, rest, numbers, kinds, 0)
     for bucket in range(MOST):
         some = starts[bucket + 1] - starts[bucket]
         if some and not s[ERROR]:
             code_rest(s, data, bits, bank, bucket, kinds, values, starts[bucket], some)
-    sort(buckets, rest, numbers, values, 1)
     for i in range(count):
-        k, grid = numbers[i], walked[i] >> 1
-        numbers[i] = 2 * k - grid if k > 0 else 2 * k + grid if k < 0 else 0
+        k, grid = values[i], kinds[i] >> 1
+        values[i] = 2 * k + (grid if k < 0 else 0) - (grid if k > 0 else 0)
+    sort(buckets, rest, numbers, values, 1)
 
 
 @kernel

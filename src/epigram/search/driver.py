@@ -82,11 +82,16 @@ class Driver:
 
         Raises:
             InterruptedRunError: a signal, the time was up, or no slot is left; the same command goes on.
+            ConfigError: a file that trials run cannot be read.
+            RunFolderError: the files that trials run are not those of before; nothing was started.
             StorageError: the disk is full; nothing that was acknowledged is lost.
         """
         with self._interrupts, contextlib.ExitStack() as stack:
             stack.callback(self.executor.close)
-            self.study.record("driver", {"containment": self.executor.containment})
+            scripts = self.command.scripts()
+            self.study.run_by(scripts)
+            told = {"containment": self.executor.containment, "scripts": scripts}
+            self.study.record("driver", told)
             recover(self.study, self.executor, self._endings)
             while True:
                 self._heed_interrupts()

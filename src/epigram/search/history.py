@@ -11,6 +11,8 @@ from epigram.search.lines import Event
 
 Kind: TypeAlias = Literal["finished", "stopped", "diverged", "failed"]
 Phase: TypeAlias = Literal["search", "confirm"]
+Script: TypeAlias = dict[str, str]
+"""``name`` and ``sha256`` of a file that trials run."""
 
 DURABLE: Final = frozenset({"opened", "asked", "started", "stop", "ended", "told", "confirmed"})
 """Events that change the state; ``lease``, ``curve``, ``forecast`` and ``alarm`` are not
@@ -120,6 +122,8 @@ class History:
         self._told_then = 0
         self.opened: Mapping[str, Any] | None = None
         self.containment: str | None = None
+        self.scripts: list[Script] | None = None
+        """What the last driver ran; None = it was not written down."""
         for event in events:
             self.add(event)
 
@@ -160,6 +164,7 @@ class History:
 
     def _driver(self, event: Event) -> None:
         self.containment = event.data["containment"]
+        self.scripts = event.data.get("scripts")
 
     def _asked(self, event: Event) -> None:
         data = dict(event.data)

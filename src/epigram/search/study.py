@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, final
@@ -32,7 +32,7 @@ from epigram.search.common import Common
 from epigram.search.dimensions import Value
 from epigram.search.figures import outcome_of
 from epigram.search.forecasting import Fit, Forecasting
-from epigram.search.history import DURABLE, History, Outcome, Phase, Point, Trial
+from epigram.search.history import DURABLE, History, Outcome, Phase, Point, Script, Trial
 from epigram.search.ledger import Ledger
 from epigram.search.settings import PROTOCOL, StudySettings
 from epigram.search.space import Space
@@ -252,6 +252,16 @@ class Study:
     def record(self, kind: str, data: Mapping[str, Any]) -> None:
         """Write one event and take it into account; for a study's own driver."""
         self._record(kind, data)
+
+    def run_by(self, scripts: list[Script]) -> None:
+        """From now on trials run these files, which makes them the runs they are; for a study's own driver.
+
+        Raises:
+            RunFolderError: they are not those of before, and ``allow_code_change`` is not given.
+        """
+        if not self._allow_code_change:
+            study_folder.check_scripts(self.folder, self.history.scripts, scripts)
+        self._common = replace(self._common, scripts=tuple(one["sha256"] for one in scripts))
 
     def now(self) -> float:
         """The clock, to the millisecond."""

@@ -119,6 +119,8 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.alarms: list[Mapping[str, Any]] = []
         self.confirmed: Mapping[str, Any] | None = None
+        self.judged: frozenset[str] = frozenset()
+        """Run ids of the trials that confirm which a verdict has had before it."""
         self._told_then = 0
         self.opened: Mapping[str, Any] | None = None
         self.containment: str | None = None
@@ -221,3 +223,6 @@ class History:
     def _confirmed(self, event: Event) -> None:
         self.confirmed = event.data
         self._told_then = self.told()
+        self.judged = frozenset(
+            trial.run_id for trial in self if trial.phase == "confirm" and trial.outcome is not None
+        )

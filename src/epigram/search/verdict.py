@@ -31,7 +31,7 @@ def alpha_of(number: int) -> float:
         >>> alpha_of(1), alpha_of(3)
         (0.025, 0.00625)
     """
-    return ALPHA / 2**number
+    return ALPHA * 0.5**number
 
 
 def number_of(verdict: Mapping[str, Any] | None) -> int:

@@ -138,6 +138,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
             base=recipe.settings,
             task=trial.task_of(recipe, plain=str(plain.resolve()), aim=str(aim)),
             code=code(),
+            allow_code_change=options.allow_code_change,
             settings=StudySettings(
                 seed=seed,
                 forecasts=method != "hyperband",
@@ -211,6 +212,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--wall-s", type=float, default=600.0, help="a trial's limit, seconds")
     parser.add_argument("--out", type=Path, default=record.ROOT / "runs" / "bench" / "search_lenet")
     parser.add_argument("--fresh", action="store_true", help="delete the studies first")
+    parser.add_argument(
+        "--allow-code-change",
+        action="store_true",
+        help="go on with searches that another version has begun; cells tell the last one's commit",
+    )
     parser.add_argument("--quick", action="store_true", help="minutes; results go below --out")
     parser.add_argument("--trial", type=Path, help="run one trial: what the driver calls")
     options = parser.parse_args(argv)

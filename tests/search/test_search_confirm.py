@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -212,31 +212,62 @@ def test_a_later_verdict_has_less_and_asks_only_files_that_are_new() -> None:
     assert (fourth["run_id"], fourth["tested"][-1]["alpha"]) == ("e", alpha_of(4))
 
 
-def test_the_ledger_and_the_page_say_what_verdicts_have_spent(tmp_path: Path) -> None:
-    def poor(job: Job) -> FakeTrial:
-        if toy.read_config(job)["phase"] != "confirm":
+def unlucky(rounds: int, *, confirm: int) -> Callable[[Job], FakeTrial]:
+    """Trials of which those that confirm miss the floor in so many rounds of one seed a design."""
+    asked: list[str] = []
+
+    def behave(job: Job) -> FakeTrial:
+        config = toy.read_config(job)
+        if config["phase"] != "confirm":
             return toy.trial(job)
+        asked.append(config["run_id"])
+        found = toy.result(config)
+        found["accuracy"] = 0.95
+        found["confirmation"]["accuracy"] = 0.9 if len(asked) <= rounds * confirm else 0.95
         path = job.folder / "result.json"
-        found = toy.result(toy.read_config(job))
-        found["confirmation"]["accuracy"] = 0.9
         return FakeTrial(1.0, steps=[(0.5, lambda: path.write_text(json.dumps(found)))])
 
+    return behave
+
+
+def test_where_nothing_holds_the_next_round_asks_designs_with_more_to_spare(tmp_path: Path) -> None:
     with toy.open_study(tmp_path, confirm=2, confirm_seeds=1) as study:
-        toy.drive(study, 8, behaviour=poor)
+        toy.drive(study, 24, behaviour=unlucky(1, confirm=2))
+        confirmed = study.history.confirmed
+        assert confirmed is not None
+        assert (confirmed["verdicts"], confirmed["spent"]) == (2, pytest.approx(0.0375))
+        assert confirmed["run_id"] is not None
+        searched = {t.run_id: t for t in study.history.search()}
+        outcomes = [searched[one["design"]].outcome for one in confirmed["tested"]]
+        assert len({one["design"] for one in confirmed["tested"]}) == len(outcomes)
+        margins = [
+            2.0 if study.objective.feasible(o.metric, examples=o.examples, margin=2.0) else 1.0
+            for o in outcomes
+            if o is not None and o.metric is not None
+        ]
+        assert margins[2:] == [2.0] * len(margins[2:])
+        assert toy.drive(study, 24).started == []
+
+
+def test_the_ledger_and_the_page_say_what_verdicts_have_spent(tmp_path: Path) -> None:
+    with toy.open_study(tmp_path, confirm=2, confirm_seeds=1) as study:
+        executor = toy.drive(study, 24, behaviour=unlucky(9, confirm=2))
         first = study.history.confirmed
         assert first is not None
-        assert (first["run_id"], first["spent"]) == (None, 0.025)
+        assert len(executor.started) == 24 + 3 * 2, "three rounds of two designs"
+        assert (first["run_id"], first["spent"]) == (None, pytest.approx(0.04375))
+        assert toy.drive(study, 24).started == []
     with toy.open_study(tmp_path, confirm=2, confirm_seeds=1) as study:
-        toy.drive(study, 24)
+        toy.drive(study, 40)
         second = study.history.confirmed
         assert second is not None
         assert second["run_id"] is not None
-        assert (second["verdicts"], second["spent"]) == (2, pytest.approx(0.0375))
+        assert second["verdicts"] == 4
         assert {one["run_id"] for one in first["tested"]} < {t["run_id"] for t in second["tested"]}
     page = report.build(tmp_path).read_text()
-    assert "in 2 verdicts" in page
-    assert "hold for all of them together with 96.25\u202f%" in page
-    assert "2: confirmed" in page
+    assert "in 4 verdicts" in page
+    assert "hold for all of them together with 95.31\u202f%" in page
+    assert "4: confirmed" in page
     assert "1: not certain" in page
 
 

@@ -97,7 +97,7 @@ class Driver:
                 self._heed_interrupts()
                 if not self._stopping:
                     self._starts.fill()
-                if not self._running and (self._stopping or self._starts.done()):
+                if not self._running and (self._stopping or self._concluded()):
                     break
                 self._watch()
                 for exit_ in self.executor.poll(self._pace):
@@ -110,7 +110,13 @@ class Driver:
                 )
                 error.exit_code = self._interrupts.exit_code or error.exit_code
                 raise error
-            confirm.conclude(self.study)
+
+    def _concluded(self) -> bool:
+        """Is nothing left to run, after what has run was put to the test?"""
+        if not self._starts.done():
+            return False
+        confirm.conclude(self.study)
+        return self._starts.done()
 
     def _watch(self) -> None:
         """Take in what the curves have grown by; stop what is hopeless, and what takes too long."""

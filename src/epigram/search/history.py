@@ -121,6 +121,8 @@ class History:
         self.confirmed: Mapping[str, Any] | None = None
         self.judged: frozenset[str] = frozenset()
         """Run ids of the trials that confirm which a verdict has had before it."""
+        self.rounds = 0
+        """Verdicts since a trial of the search was last told."""
         self._told_then = 0
         self.opened: Mapping[str, Any] | None = None
         self.containment: str | None = None
@@ -221,6 +223,7 @@ class History:
         self.alarms.append(event.data)
 
     def _confirmed(self, event: Event) -> None:
+        self.rounds = self.rounds + 1 if self.verdict_holds else 1
         self.confirmed = event.data
         self._told_then = self.told()
         self.judged = frozenset(

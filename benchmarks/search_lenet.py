@@ -161,7 +161,8 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
         ).run()
         confirmed = study.history.confirmed
         trials = study.history.search()
-        passed = [one for one in (confirmed or {}).get("tested", ()) if one["passed"]]
+        winner = (confirmed or {}).get("run_id")
+        passed = [one for one in (confirmed or {}).get("tested", ()) if one["run_id"] == winner]
         figures = {
             "method": method,
             "seed": seed,
@@ -169,6 +170,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
             "confirmed_bytes": passed[0]["size"] if passed else None,
             "confirmed_accuracy": 1 - passed[0]["error"] if passed else None,
             "sentence": None if confirmed is None else confirmed["sentence"],
+            "verdicts": 0 if confirmed is None else confirmed.get("verdicts", 0),
             "best_of_search": None if study.best() is None else study.best().outcome.size,
             "trials": len(trials),
             "epochs": sum(max((p.step for p in t.curve()), default=0) for t in trials),

@@ -208,7 +208,7 @@ def _confirm_lead(seen: Seen) -> str:
     return (
         f"{files} put to the test on a split that no trial has seen, in {counted(made, 'verdict')}. The bounds "
         f"are one-sided and hold for all of them together with {share(1 - confirmed['spent'])}: each verdict may "
-        f"err in half of what is left of 5 %, the last in {share(confirmed['alpha'])}, its files in equal parts."
+        f"err in four fifths of what is left of 5 %, the last in {share(confirmed['alpha'])}, its files in equal parts."
     )
 
 

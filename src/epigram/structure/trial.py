@@ -4,6 +4,14 @@ Labels do not see a literal in ``forward`` (``view(-1, 800)``, ``x[:, :16]``). S
 are really removed from a copy whose weights are random, and the copy is run beside the masked one.
 Two functions that agree there agree everywhere, up to accidents of measure zero. A group whose
 removal raises, warns or changes a value is left whole, and the operation in its way is named.
+
+        all groups ──▶ shapes only, divided until each part fits ──▶ values, all that fit together
+                              │ does not fit                              │ differ
+                              ▼                                           ▼
+                        left whole                          divided again, by shapes and values
+
+Most of what is refused is refused for its shapes, and those need no values: they are tried on a hollow
+network (see :mod:`epigram.structure.general`), where it has one.
 """
 
 from __future__ import annotations
@@ -17,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from epigram.records import Group, LeftWhole
 from epigram.structure.attributes import candidates, choices, settled
 from epigram.structure.fit import fit_modules_, set_attributes_
-from epigram.structure.general import flops, in_general_position, lighter
+from epigram.structure.general import flops, for_trials, without_values
+from epigram.structure.numbers import attribute_of
 from epigram.structure.obstacle import (
     Obstacle,
     counts_units,
@@ -29,7 +38,7 @@ from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
 from epigram.structure.surgery import mask_units_, shrink_parameters_
 from epigram.structure.trace import evaluating, named_tensors
-from epigram.structure.verify import compare, outputs_of
+from epigram.structure.verify import compare, other_shapes, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,15 +65,16 @@ def keep_what_can_go(
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
-    network, inputs = in_general_position(model, inputs)
-    inputs = lighter(network, inputs)
+    network, inputs, empty = for_trials(model, inputs)
     passed = movements_by_group(structure, propagation)
+    read_by = (network, inputs) if empty is None else (empty, without_values(inputs))
     trial = _Trial(
         structure,
         network,
         inputs,
-        patterns=_affordable(network, inputs, thorough=counts_units(propagation)),
-        numbers=candidates(structure, propagation, network, inputs),
+        empty=empty,
+        patterns=_affordable(flops(network, inputs, empty), thorough=counts_units(propagation)),
+        numbers=candidates(structure, propagation, *read_by),
         passed=passed,
     )
     refused = trial.refused(removable)
@@ -80,9 +90,10 @@ def confirmed(
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
-    network, inputs = in_general_position(model, inputs)
-    inputs = lighter(network, inputs)
-    trial = _Trial(structure, network, inputs, patterns=_LEAST_TRIALS, numbers=[], passed={})
+    network, inputs, empty = for_trials(model, inputs)
+    trial = _Trial(
+        structure, network, inputs, empty=empty, patterns=_LEAST_TRIALS, numbers=[], passed={}
+    )
     trial.following = list(structure.attributes)
     refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
@@ -118,11 +129,16 @@ class _Trial:
         network: nn.Module,
         inputs: tuple[Any, ...],
         *,
+        empty: nn.Module | None,
         patterns: int,
         numbers: list[Attribute],
         passed: Mapping[str, list[Movement]],
     ) -> None:
         self.structure, self.network, self.inputs = structure, network, inputs
+        self.empty, self.only_shapes = empty, False
+        if empty is not None:
+            self._without_values = without_values(inputs)
+            self._usual = outputs_of(empty, self._without_values)
         self.patterns, self.numbers = min(patterns, _LEAST_TRIALS), numbers
         self.all_patterns = patterns
         self.following: list[Attribute] = []
@@ -130,6 +146,36 @@ class _Trial:
         self._refusals: set[tuple[str, frozenset[tuple[type, str]]]] = set()
 
     def refused(self, removable: list[Group]) -> dict[str, Obstacle]:
+        """The groups that cannot go, and why.
+
+        By their shapes first; the rest then passes by its values, all of it together and with the
+        numbers that follow by then. If it does not, all is decided anew.
+        """
+        before = self.following
+        if self.empty is not None:
+            accepted, refused = self.by_shapes(removable)
+            if not accepted or self._passes(accepted):
+                return refused
+            self.following = before
+            self._refusals.clear()
+        return self.by_values(removable)
+
+    def by_shapes(self, removable: list[Group]) -> tuple[list[Group], dict[str, Obstacle]]:
+        """The groups that can go as far as shapes are concerned, and what is in the way of the others."""
+        self.only_shapes = True
+        try:
+            return self.accept([], removable)
+        finally:
+            self.only_shapes = False
+
+    def _passes(self, groups: list[Group]) -> bool:
+        """Can all of these go together, by all patterns there are?"""
+        few, self.patterns = self.patterns, self.all_patterns
+        passes = self._obstacle(groups) is None
+        self.patterns = few
+        return passes
+
+    def by_values(self, removable: list[Group]) -> dict[str, Obstacle]:
         """The groups that cannot go, and why.
 
         Decided on a few removals each; what is accepted then passes all of them, together, or is
@@ -201,7 +247,7 @@ class _Trial:
     def _kinds(self, group: Group) -> frozenset[tuple[type, str]]:
         """The numbers that could follow the group: the class of the module, and the attribute."""
         return frozenset(
-            (type(self.network.get_submodule(a.module)), a.name)
+            (type(self.network.get_submodule(a.module)), attribute_of(a.name))
             for a in self.numbers
             if any(name == group.name for name, _ in a.per_unit)
         )
@@ -215,6 +261,9 @@ class _Trial:
 
     def _try(self, keep: dict[str, BoolArray]) -> Obstacle | None:
         plan = slice_plan(replace(self.structure, attributes=tuple(self.following)), keep)
+        obstacle = self._try_shapes(plan)
+        if obstacle is not None or self.only_shapes:
+            return obstacle
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -229,6 +278,19 @@ class _Trial:
             reason = f"the smaller network's output differs by {difference:.3g}"
         if not reason and caught:
             reason = self._new_warning(caught)
+        return Obstacle("", reason) if reason else None
+
+    def _try_shapes(self, plan: Plan) -> Obstacle | None:
+        """What the hollow network, where there is one, says about the smaller network's shapes."""
+        if self.empty is None:
+            return None
+        try:
+            with warnings.catch_warnings(), _shrunk(self.empty, plan):
+                warnings.simplefilter("ignore")
+                small = outputs_of(self.empty, self._without_values)
+        except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
+            return from_error(error)
+        reason = other_shapes(small, self._usual)
         return Obstacle("", reason) if reason else None
 
     def _new_warning(self, caught: list[warnings.WarningMessage]) -> str:
@@ -279,8 +341,8 @@ def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
             tensors[name].data = whole
 
 
-def _affordable(network: nn.Module, inputs: tuple[Any, ...], *, thorough: bool) -> int:
+def _affordable(operations: int, *, thorough: bool) -> int:
     """How many removals to try of a group of groups; fewer where a forward pass is long."""
     wanted = _TRIALS + (_THOROUGH_TRIALS if thorough else 0)
-    affordable = _BUDGET_FLOPS // max(1, 2 * flops(network, inputs))
+    affordable = _BUDGET_FLOPS // max(1, 2 * operations)
     return max(_LEAST_TRIALS, min(wanted, affordable))

@@ -42,7 +42,7 @@ def attribute_of(name: str) -> str:
 
 def has_number(module: nn.Module, name: str) -> bool:
     """Does the module keep a number of that name?"""
-    value = vars(module).get(attribute_of(name))
+    value: Any = vars(module).get(attribute_of(name))
     place = _place(name)
     if place is None:
         return type(value) is int

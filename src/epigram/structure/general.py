@@ -121,12 +121,13 @@ def lighter(
     A network that insists on a size (``view(-1, 800)``, a table of positions) keeps it. ``empty`` is
     the network :func:`hollow`: operations are counted on it, and inputs it refuses are not tried.
     """
+    operations = flops(network, inputs, empty)
     for change in (_one_example, _half_as_wide, _half_as_wide, _half_as_long, _half_as_long):
-        if flops(network, inputs, empty) <= _LIGHT_FLOPS:
+        if operations <= _LIGHT_FLOPS:
             break
         changed = tuple(change(x) for x in inputs)
         if not _same_shapes(changed, inputs) and _takes(network, changed, empty):
-            inputs = changed
+            inputs, operations = changed, flops(network, changed, empty)
     return inputs
 
 

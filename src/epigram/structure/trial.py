@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from epigram.structure.propagate import Movement, Propagation
 
 _TRIALS, _THOROUGH_TRIALS, _LEAST_TRIALS = 6, 16, 4
+_LEAST_OF_PARTS = 2
+"""Of a whole network whose parts have all been tried by themselves."""
 _BUDGET_FLOPS = 100_000_000_000
 """What trials may cost, for every decision; counted, not timed, so that results do not depend on the machine."""
 
@@ -67,13 +69,14 @@ def keep_what_can_go(
         return structure
     network, inputs, empty = for_trials(model, inputs)
     passed = movements_by_group(structure, propagation)
+    wanted = _TRIALS + (_THOROUGH_TRIALS if counts_units(propagation) else 0)
     read_by = (network, inputs) if empty is None else (empty, without_values(inputs))
     trial = _Trial(
         structure,
         network,
         inputs,
         empty=empty,
-        patterns=_affordable(flops(network, inputs, empty), thorough=counts_units(propagation)),
+        patterns=_affordable(flops(network, inputs, empty), wanted=wanted),
         numbers=candidates(structure, propagation, *read_by),
         passed=passed,
     )
@@ -91,9 +94,8 @@ def confirmed(
     if not removable:
         return structure
     network, inputs, empty = for_trials(model, inputs)
-    trial = _Trial(
-        structure, network, inputs, empty=empty, patterns=_LEAST_TRIALS, numbers=[], passed={}
-    )
+    wanted = _affordable(flops(network, inputs, empty), wanted=_LEAST_TRIALS, least=_LEAST_OF_PARTS)
+    trial = _Trial(structure, network, inputs, empty=empty, patterns=wanted, numbers=[], passed={})
     trial.following = list(structure.attributes)
     refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
@@ -341,8 +343,6 @@ def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
             tensors[name].data = whole
 
 
-def _affordable(operations: int, *, thorough: bool) -> int:
+def _affordable(operations: int, *, wanted: int, least: int = _LEAST_TRIALS) -> int:
     """How many removals to try of a group of groups; fewer where a forward pass is long."""
-    wanted = _TRIALS + (_THOROUGH_TRIALS if thorough else 0)
-    affordable = _BUDGET_FLOPS // max(1, 2 * operations)
-    return max(_LEAST_TRIALS, min(wanted, affordable))
+    return max(least, min(wanted, _BUDGET_FLOPS // max(1, 2 * operations)))

@@ -107,6 +107,13 @@ def test_an_entry_that_is_not_there_is_refused(path: str):
     assert network.sizes == (12, 8, 4)
 
 
+@pytest.fixture
+def every_network_hollow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise only those are whose forward pass is long."""
+    monkeypatch.setattr(general, "_LIGHT_FLOPS", 0)
+
+
+@pytest.mark.usefixtures("every_network_hollow")
 @pytest.mark.parametrize("hollow", [True, False])
 def test_literals_are_found_with_and_without_a_hollow_network(
     hollow: bool, monkeypatch: pytest.MonkeyPatch
@@ -118,6 +125,7 @@ def test_literals_are_found_with_and_without_a_hollow_network(
     assert {left.where for left in structure.left_whole} >= {"a", "b"}
 
 
+@pytest.mark.usefixtures("every_network_hollow")
 @pytest.mark.parametrize("build", [Gated, Literal, LooksAtValues])
 def test_what_a_hollow_network_says_changes_no_structure(
     build: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
@@ -131,6 +139,7 @@ def test_what_a_hollow_network_says_changes_no_structure(
     assert {x.where for x in found.left_whole} == {x.where for x in alone.left_whole}
 
 
+@pytest.mark.usefixtures("every_network_hollow")
 def test_what_fails_for_its_shapes_costs_no_forward_pass(monkeypatch: pytest.MonkeyPatch):
     passes = []
     run = trial.outputs_of

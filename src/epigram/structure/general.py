@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,15 +31,30 @@ _LEAST_WIDTH, _LEAST_LENGTH = 48, 16
 _TINY = 1e-150
 
 
-def for_trials(
-    model: nn.Module, inputs: tuple[Any, ...]
-) -> tuple[nn.Module, tuple[Any, ...], nn.Module | None]:
-    """A calm copy in general position, inputs that cost little, and the copy :func:`hollow`."""
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What trials are made on.
+
+    Attributes:
+        network: a calm copy in general position.
+        inputs: what it is called with, as little as it takes.
+        operations: floating-point operations of such a call.
+        empty: the copy :func:`hollow`; None where there is none, or a call with values costs no more.
+    """
+
+    network: nn.Module
+    inputs: tuple[Any, ...]
+    operations: int
+    empty: nn.Module | None
+
+
+def for_trials(model: nn.Module, inputs: tuple[Any, ...]) -> Subject:
+    """A copy of the network that trials can be made on."""
     network, inputs = in_general_position(model, inputs)
     empty = hollow(network, inputs)
-    inputs = lighter(network, inputs, empty)
+    inputs, operations = lighter(network, inputs, empty)
     calm_(network, inputs)
-    return network, inputs, empty
+    return Subject(network, inputs, operations, empty if operations > _LIGHT_FLOPS else None)
 
 
 def hollow(network: nn.Module, inputs: tuple[Any, ...]) -> nn.Module | None:
@@ -115,11 +131,14 @@ def in_general_position(
 
 def lighter(
     network: nn.Module, inputs: tuple[Any, ...], empty: nn.Module | None = None
-) -> tuple[Any, ...]:
+) -> tuple[tuple[Any, ...], int]:
     """Fewer examples, smaller maps or shorter sequences, where a forward pass is long and takes them.
 
     A network that insists on a size (``view(-1, 800)``, a table of positions) keeps it. ``empty`` is
     the network :func:`hollow`: operations are counted on it, and inputs it refuses are not tried.
+
+    Returns:
+        The inputs, and the floating-point operations of a forward pass on them.
     """
     operations = flops(network, inputs, empty)
     for change in (_one_example, _half_as_wide, _half_as_wide, _half_as_long, _half_as_long):
@@ -128,7 +147,7 @@ def lighter(
         changed = tuple(change(x) for x in inputs)
         if not _same_shapes(changed, inputs) and _takes(network, changed, empty):
             inputs, operations = changed, flops(network, changed, empty)
-    return inputs
+    return inputs, operations
 
 
 def flops(network: nn.Module, inputs: tuple[Any, ...], empty: nn.Module | None = None) -> int:

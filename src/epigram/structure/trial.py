@@ -11,7 +11,7 @@ removal raises, warns or changes a value is left whole, and the operation in its
                         left whole                          divided again, by shapes and values
 
 Most of what is refused is refused for its shapes, and those need no values: they are tried on a hollow
-network (see :mod:`epigram.structure.general`), where it has one.
+network (see :mod:`epigram.structure.general`), where there is one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from epigram.records import Group, LeftWhole
 from epigram.structure.attributes import candidates, choices, settled
 from epigram.structure.fit import fit_modules_, set_attributes_
-from epigram.structure.general import flops, for_trials, without_values
+from epigram.structure.general import for_trials, without_values
 from epigram.structure.numbers import attribute_of
 from epigram.structure.obstacle import (
     Obstacle,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from epigram.records import Attribute, BoolArray
+    from epigram.structure.general import Subject
     from epigram.structure.grouping import SizedStructure
     from epigram.structure.plan import Plan
     from epigram.structure.propagate import Movement, Propagation
@@ -67,17 +68,14 @@ def keep_what_can_go(
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
-    network, inputs, empty = for_trials(model, inputs)
+    subject = for_trials(model, inputs)
     passed = movements_by_group(structure, propagation)
     wanted = _TRIALS + (_THOROUGH_TRIALS if counts_units(propagation) else 0)
-    read_by = (network, inputs) if empty is None else (empty, without_values(inputs))
     trial = _Trial(
         structure,
-        network,
-        inputs,
-        empty=empty,
-        patterns=_affordable(flops(network, inputs, empty), wanted=wanted),
-        numbers=candidates(structure, propagation, *read_by),
+        subject,
+        patterns=_affordable(subject.operations, wanted=wanted),
+        numbers=candidates(structure, propagation, *_readable(subject)),
         passed=passed,
     )
     refused = trial.refused(removable)
@@ -93,9 +91,9 @@ def confirmed(
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
-    network, inputs, empty = for_trials(model, inputs)
-    wanted = _affordable(flops(network, inputs, empty), wanted=_LEAST_TRIALS, least=_LEAST_OF_PARTS)
-    trial = _Trial(structure, network, inputs, empty=empty, patterns=wanted, numbers=[], passed={})
+    subject = for_trials(model, inputs)
+    few = _affordable(subject.operations, wanted=_LEAST_TRIALS, least=_LEAST_OF_PARTS)
+    trial = _Trial(structure, subject, patterns=few, numbers=[], passed={})
     trial.following = list(structure.attributes)
     refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
@@ -128,19 +126,17 @@ class _Trial:
     def __init__(
         self,
         structure: SizedStructure,
-        network: nn.Module,
-        inputs: tuple[Any, ...],
+        subject: Subject,
         *,
-        empty: nn.Module | None,
         patterns: int,
         numbers: list[Attribute],
         passed: Mapping[str, list[Movement]],
     ) -> None:
-        self.structure, self.network, self.inputs = structure, network, inputs
-        self.empty, self.only_shapes = empty, False
-        if empty is not None:
-            self._without_values = without_values(inputs)
-            self._usual = outputs_of(empty, self._without_values)
+        self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
+        self.empty, self.only_shapes = subject.empty, False
+        if self.empty is not None:
+            self._without_values = without_values(self.inputs)
+            self._usual = outputs_of(self.empty, self._without_values)
         self.patterns, self.numbers = min(patterns, _LEAST_TRIALS), numbers
         self.all_patterns = patterns
         self.following: list[Attribute] = []
@@ -341,6 +337,13 @@ def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
             module.__dict__.update(before)
         for name, whole in data.items():
             tensors[name].data = whole
+
+
+def _readable(subject: Subject) -> tuple[nn.Module, tuple[Any, ...]]:
+    """A network and inputs whose forward pass reads what the subject's does, at the least cost."""
+    if subject.empty is None:
+        return subject.network, subject.inputs
+    return subject.empty, without_values(subject.inputs)
 
 
 def _affordable(operations: int, *, wanted: int, least: int = _LEAST_TRIALS) -> int:

@@ -20,7 +20,7 @@ import contextlib
 import warnings
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from epigram.records import Group, LeftWhole
 from epigram.structure.attributes import candidates, choices, settled
@@ -133,7 +133,8 @@ class _Trial:
         passed: Mapping[str, list[Movement]],
     ) -> None:
         self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
-        self.empty, self.only_shapes = subject.empty, False
+        self.empty = subject.empty
+        self.judge: Literal["shapes", "values", "both"] = "both"
         if self.empty is not None:
             self._without_values = without_values(self.inputs)
             self._usual = outputs_of(self.empty, self._without_values)
@@ -160,18 +161,19 @@ class _Trial:
 
     def by_shapes(self, removable: list[Group]) -> tuple[list[Group], dict[str, Obstacle]]:
         """The groups that can go as far as shapes are concerned, and what is in the way of the others."""
-        self.only_shapes = True
+        self.judge = "shapes"
         try:
             return self.accept([], removable)
         finally:
-            self.only_shapes = False
+            self.judge = "both"
 
     def _passes(self, groups: list[Group]) -> bool:
         """Can all of these go together, by all patterns there are?"""
-        few, self.patterns = self.patterns, self.all_patterns
-        passes = self._obstacle(groups) is None
-        self.patterns = few
-        return passes
+        few, self.patterns, self.judge = self.patterns, self.all_patterns, "values"
+        try:
+            return self._obstacle(groups) is None
+        finally:
+            self.patterns, self.judge = few, "both"
 
     def by_values(self, removable: list[Group]) -> dict[str, Obstacle]:
         """The groups that cannot go, and why.
@@ -260,7 +262,7 @@ class _Trial:
     def _try(self, keep: dict[str, BoolArray]) -> Obstacle | None:
         plan = slice_plan(replace(self.structure, attributes=tuple(self.following)), keep)
         obstacle = self._try_shapes(plan)
-        if obstacle is not None or self.only_shapes:
+        if obstacle is not None or self.judge == "shapes":
             return obstacle
         try:
             with warnings.catch_warnings(record=True) as caught:
@@ -280,7 +282,7 @@ class _Trial:
 
     def _try_shapes(self, plan: Plan) -> Obstacle | None:
         """What the hollow network, where there is one, says about the smaller network's shapes."""
-        if self.empty is None:
+        if self.empty is None or self.judge == "values":
             return None
         try:
             with warnings.catch_warnings(), _shrunk(self.empty, plan):

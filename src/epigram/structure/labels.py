@@ -66,6 +66,9 @@ class Pins:
         free: BoolArray = self._cause_of[classes] < 0
         return free
 
+    def __contains__(self, label: int) -> bool:
+        return int(self._cause_of[label]) >= 0
+
     def __getitem__(self, label: int) -> Cause:
         place = int(self._cause_of[label])
         if place < 0:

@@ -123,7 +123,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
     recipe = shortened(quick=options.quick)
     splits = recipe.load_data()
     judges = len(splits.control) // 2
-    aim = trial.aimed(
+    aim = margins.aimed(
         floor, examples=len(splits.validation), errors=2.0, judges=judges, margin=MARGIN
     )
     epochs = recipe.settings.structure.epochs + recipe.settings.finetune.epochs

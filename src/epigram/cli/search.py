@@ -122,17 +122,18 @@ def _study(call: Search) -> Study:
     from epigram.pipeline import check_recipe
     from epigram.pipeline.source import code
     from epigram.search import Study as Opened
-    from epigram.search import StudySettings, trial
+    from epigram.search import StudySettings, margins, trial
 
     options = call.options
     check_recipe(call.recipe, call.floor)
     splits = call.recipe.load_data()
-    aim = trial.aimed(
-        call.floor,
-        examples=len(splits.validation),
-        errors=options.aim,
-        judges=len(splits.control) // 2,
-        margin=options.margin,
+    judges, examples = len(splits.control) // 2, len(splits.validation)
+    margin = options.margin
+    if margin is None:
+        files = options.confirm * StudySettings.confirm_seeds
+        margin = margins.confirmable_margin(judges=judges, examples=examples, files=files)
+    aim = margins.aimed(
+        call.floor, examples=examples, errors=options.aim, judges=judges, margin=margin
     )
     named = {"recipe": options.recipe, "model": options.model}
     if options.model is not None:
@@ -146,7 +147,7 @@ def _study(call: Search) -> Study:
             seed=options.seed,
             sampler=options.sampler,
             stopping=options.stopping,
-            margin=options.margin,
+            margin=margin,
             confirm=options.confirm,
         ),
         base=call.settings,

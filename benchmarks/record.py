@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 TEST_READS = ROOT / "benchmarks" / "test_reads.jsonl"
 
-_PACKAGES = ("epigram", "torch", "numpy", "constriction")
+_PACKAGES = ("epigram", "torch", "numpy", "numba", "constriction")
 _CODE = ("src", "data", "benchmarks", "pyproject.toml")
 _NOT_CODE = ("benchmarks/results", "benchmarks/test_reads.jsonl")
 

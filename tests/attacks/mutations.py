@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
 import numpy as np
-from constriction import stream
 
 from epigram import codec
 from epigram.codec import trellis
-from epigram.codec.coder import Reader, Symbols, Writer
+from epigram.codec.coder import Coder, Reader, Writer
 from epigram.codec.container import Profile, unwrap, wrap
 from epigram.codec.layout import code_contents
 from epigram.codec.limits import Limits
+from epigram.codec.native import Kit, plain
+from epigram.codec.range_coder import ERROR, POSITION, READ, TOTAL
+from epigram.errors import FormatError
 from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
 
 Shapes = dict[str, tuple[int, ...]]
@@ -67,7 +70,7 @@ def of_bytes(rng: random.Random, data: bytes) -> bytes:
     return _wrapped(bytes(inside), envelope.profile, rng)
 
 
-class Liar(Writer):
+class Liar(Coder):
     """Writes what a reader of ``data`` would read, but now and then something else.
 
     From the first lie on, what is read makes no sense; it is still coded as a valid stream, so every check
@@ -75,28 +78,59 @@ class Liar(Writer):
     """
 
     def __init__(self, data: bytes, rng: random.Random, often: float) -> None:
-        super().__init__()
+        lies = {"code_block": self._block, "code_bit": self._bit, "code_even": self._even}
+        lies |= {name: getattr(plain(), name) for name in ("u64", "i64", "new")}
+        super().__init__(Kit(lambda function, _: function, lies, is_compiled=False), READ)
         self._source, self._rng, self._often = Reader(data), rng, often
-        self._most_bits = 8 * len(data) + 4096
+        self._tape: list[int] = []
+        self._tally[1] = 8.0 * len(data) + 4096
 
-    def _symbol(self, model: Any) -> int:
-        if self._rng.random() >= self._often:
-            return int(self._source._decoder.decode(model))
-        for _ in range(8):
-            lie = self._rng.choice((0, 1, 1, 2, 15, 48, 255, 65535))
-            try:
-                stream.queue.RangeEncoder().encode(lie, model)
-            except BaseException:  # noqa: BLE001  (the entropy coder panics on a symbol it does not know)
-                continue
-            return lie
-        return 0
+    def use(self, kit: Kit) -> None:
+        """Its own kernels, always."""
 
-    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
-        out = np.array([self._symbol(model) for _ in range(count)], dtype=np.int32)
-        return super()._run(model, out, count)
+    def _symbol(self, sums: Any, at: int, size: int) -> int:
+        if self._rng.random() < self._often:
+            lies = [lie for lie in (0, 1, 1, 2, 15, 48, 255, 65535) if lie < size]
+            symbol = self._rng.choice(lies)
+        else:
+            source = self._source
+            told = [0]
+            plain().code_block(source._s, source._data, sums, at, size, told, 0, 1, [0] * size)
+            symbol = told[0]
+            if source._s[ERROR]:
+                raise FormatError("stream: no more truth")
+        self._tape.append(sums[at + symbol] << 25 | sums[at + symbol + 1] - sums[at + symbol])
+        return symbol
 
-    def _run_one(self, model: Any, value: int | None) -> int:
-        return super()._run_one(model, self._symbol(model))
+    def _block(
+        self,
+        s: Any,
+        data: Any,
+        sums: Any,
+        at: int,
+        size: int,
+        values: Any,
+        start: int,
+        end: int,
+        seen: Any,
+    ) -> None:
+        for i in range(start, end):
+            values[i] = self._symbol(sums, at, size)
+            seen[values[i]] += 1
+
+    def _bit(self, s: Any, data: Any, bits: Any, one: int, given: int) -> int:
+        bit = self._symbol([0, TOTAL - one, TOTAL], 0, 2)
+        plain().account(s, bits, 24 - math.log2(one if bit else TOTAL - one), 1)
+        return bit
+
+    def _even(self, s: Any, data: Any, size: int, given: int) -> int:
+        return self._symbol([*(i * (TOTAL // size) for i in range(size)), TOTAL], 0, size)
+
+    def finish(self) -> bytes:
+        """What was said so far."""
+        writer = Writer()
+        writer._data, writer._s[POSITION] = self._tape, len(self._tape)
+        return writer.finish()
 
 
 def of_values(rng: random.Random, data: bytes, shapes: Shapes) -> bytes | None:

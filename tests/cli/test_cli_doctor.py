@@ -63,8 +63,8 @@ def test_what_is_missing_is_named_and_is_a_2(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
     version = doctor.version
-    monkeypatch.setattr(doctor, "version", lambda n: None if n == "constriction" else version(n))
+    monkeypatch.setattr(doctor, "version", lambda n: None if n == "rich" else version(n))
     assert cli.main(["doctor"]) == 2
     errors = capsys.readouterr().err
-    assert "constriction is not installed: pip install constriction" in errors
+    assert "rich is not installed: pip install rich" in errors
     assert "only 0 MiB free" in errors

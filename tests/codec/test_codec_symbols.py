@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from epigram.codec import trellis
 from epigram.codec.coder import Reader, Writer
-from epigram.codec.logits import CERTAIN, STRETCH, squash
+from epigram.codec.contexts import squash
+from epigram.codec.logits import CERTAIN, STRETCH
 from epigram.codec.symbols import SymbolStates
 from epigram.errors import FormatError
 

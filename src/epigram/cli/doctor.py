@@ -15,8 +15,9 @@ from typing import Any
 from epigram.cli import output
 from epigram.cli.parser import Parser, add_output_flags
 
-_NEEDED = ("torch", "numpy", "constriction", "rich", "matplotlib", "pillow", "tensorboard")
+_NEEDED = ("torch", "numpy", "rich", "matplotlib", "pillow", "tensorboard")
 _OPTIONAL = (
+    "numba",
     "torchvision",
     "optuna",
     "scikit-learn",

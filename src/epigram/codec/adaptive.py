@@ -8,15 +8,14 @@ need some 500 tables and are coded in whole arrays.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.codec.coder import TOTAL, Coder, Symbols
-
-BLOCK_SHIFT = 3
-LENGTHS = 32
+from epigram.codec.coder import Coder, Symbols
+from epigram.codec.escapes import alphabet as running_sums
 
 
 class Alphabet:
@@ -28,18 +27,10 @@ class Alphabet:
 
     def table(self) -> list[int]:
         """Frequencies of the symbols 0..nodes: positive integers that sum to 2**24."""
-        left, out, after = TOTAL, [], len(self.stops)
-        for stop, go in zip(self.stops, self.passes, strict=True):
-            share = left * (2 * stop + 1) // (2 * (stop + go) + 2)
-            if share > left - after:  # branches, since min and max cost more than all the rest
-                share = left - after
-            elif share < 1:
-                share = 1
-            out.append(share)
-            left -= share
-            after -= 1
-        out.append(left)
-        return out
+        nodes = len(self.stops)
+        sums = [0] * (nodes + 2)
+        running_sums(self.stops, self.passes, nodes, sums)
+        return [after - before for before, after in itertools.pairwise(sums)]
 
     def fade(self, most: int) -> None:
         """Keep the proportions, but trust them no more than ``most`` observations a node."""
@@ -47,17 +38,6 @@ class Alphabet:
             if stop + go > most:
                 self.stops[node] = stop * most // (stop + go)
                 self.passes[node] = go * most // (stop + go)
-
-    def learn(self, symbols: Symbols) -> None:
-        """Count what was just coded."""
-        seen = np.bincount(symbols, minlength=len(self.stops) + 1)
-        beyond = len(symbols)
-        for node, count in enumerate(seen[:-1].tolist()):
-            if not beyond:
-                break
-            beyond -= count
-            self.stops[node] += count
-            self.passes[node] += beyond
 
 
 def code_adaptive(coder: Coder, nodes: int, values: Symbols | None, count: int) -> Symbols:
@@ -67,15 +47,12 @@ def code_adaptive(coder: Coder, nodes: int, values: Symbols | None, count: int) 
 
 def code_with(coder: Coder, alphabet: Alphabet, values: Symbols | None, count: int) -> Symbols:
     """``count`` symbols under ``alphabet``, which learns them."""
-    out, done = np.zeros(count, dtype=np.int32), 0
-    while done < count:
-        size = min(max(1, done >> BLOCK_SHIFT), count - done)
-        given = None if values is None else values[done : done + size]
-        block = coder.table(alphabet.table(), given, size)
-        out[done : done + size] = block
-        alphabet.learn(block)
-        done += size
-    return out
+    kit = coder.kit
+    stops, passes = kit.array(alphabet.stops), kit.array(alphabet.passes)
+    out = kit.zeros(count) if values is None else kit.array(values)
+    coder.run(kit.learned, count, stops, passes, len(stops), out, count)
+    alphabet.stops, alphabet.passes = list(map(int, stops)), list(map(int, passes))
+    return np.asarray(out, dtype=np.int32)
 
 
 def adaptive_bits(histogram: NDArray[np.int64]) -> float:
@@ -105,12 +82,7 @@ def uniform_bits(
     coder: Coder, width: int, values: NDArray[np.int64] | None, count: int
 ) -> NDArray[np.int64]:
     """``count`` integers of ``width`` bits each, equally likely, 16 bits at a time, high part first."""
-    out = np.zeros(count, dtype=np.int64)
-    while width:
-        part = min(width, 16)
-        width -= part
-        given = None
-        if values is not None:
-            given = ((values >> width) & ((1 << part) - 1)).astype(np.int32)
-        out |= coder.uniform(1 << part, given, count).astype(np.int64) << width
-    return out
+    coder.room_for(width * count)
+    out = coder.kit.zeros(count) if values is None else coder.kit.array(values)
+    coder.run(coder.kit.wide, 4 * count, width, out, count)
+    return np.asarray(out, dtype=np.int64)

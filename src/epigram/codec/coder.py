@@ -2,38 +2,46 @@
 
 A ``Coder`` is either a ``Writer`` or a ``Reader``. Code that describes a part of the file calls it in
 the same way for both: a writer is given values and returns them; a reader ignores them and returns
-what the file says. So each part of the format is written down once.
-
-Underneath is constriction's range coder (32-bit words, 64-bit state, probabilities of 24 bits).
-``constriction.stream.model.Categorical(p, perfect=False)`` turns floats into integers by
-``left[i] = floor(scale * sum(p[:i])) + i`` with ``scale = (2**24 - n) / sum(p)``; for
-``p = frequencies - 1`` the scale is exactly 1 and the table is exactly the integers intended.
+what the file says. So each part of the format is written down once. What is coded symbol by symbol is done by
+the kernels of its kit (``native``), on its state; the range coder itself is in ``range_coder``.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
-from constriction import stream
 from numpy.typing import NDArray
 
+from epigram.codec.native import Kit, plain
+from epigram.codec.range_coder import (
+    BROKEN,
+    CODED,
+    DRY,
+    ERROR,
+    LOW,
+    MODE,
+    POSITION,
+    PRECISION,
+    RANGE,
+    READ,
+    TOTAL,
+    WRITE,
+)
 from epigram.errors import FormatError
 
-PRECISION = 24
-TOTAL = 1 << PRECISION
 _WORD_BITS, _STATE_BITS = 32, 64
 _LOSS_BITS = 0.006  # of a symbol, at most: the range has at least 8 bits more than a probability
+_WORD = (1 << _STATE_BITS) - 1
+_TAPE = 1 << 12
 
 Symbols = NDArray[np.int32]
 
 
 class Flag:
-    """An adaptive bit: two counts, and the table that follows from them."""
+    """An adaptive bit: how often it was 0 and 1."""
 
     __slots__ = ("ones", "zeros")
 
@@ -44,56 +52,36 @@ class Flag:
         """One that knows as much and learns apart."""
         return Flag(self.zeros, self.ones)
 
-    def table(self) -> tuple[int, int]:
-        """Frequencies of 0 and 1."""
-        one = ((2 * self.ones + 1) << PRECISION) // (2 * (self.zeros + self.ones) + 2)
-        one = min(max(one, 1), TOTAL - 1)
-        return TOTAL - one, one
 
+class Coder:
+    """What both directions have in common. ``bits`` holds the ideal code length of each section.
 
-class Frequencies:
-    """Positive integers in the proportions of some counts, their sum 2**24: a table ready for use.
-
-    Each is counts * (2**24 - n) div their sum, plus 1; what rounding leaves goes to the first.
+    Args:
+        kit: the form of the kernels; what a coder is used with must be of the same.
+        mode: what the kernels do: ``READ``, ``WRITE`` or ``DRY``.
     """
 
-    __slots__ = ("bits", "model")
-
-    def __init__(self, counts: NDArray[np.int64]) -> None:
-        each = counts * (TOTAL - len(counts)) // counts.sum() + 1
-        each[0] += TOTAL - each.sum()
-        self.bits = PRECISION - np.log2(each)
-        self.model = stream.model.Categorical((each - 1).astype(np.float64), perfect=False)
-
-
-@lru_cache(maxsize=4096)
-def _flag_model(zeros: int, ones: int) -> tuple[Any, float, float]:
-    zero, one = Flag(zeros, ones).table()
-    model = stream.model.Categorical(np.array([zero - 1.0, one - 1.0]), perfect=False)
-    return model, PRECISION - math.log2(zero), PRECISION - math.log2(one)
-
-
-@lru_cache(maxsize=1 << 14)
-def _bit_model(probability: int) -> tuple[Any, float, float]:
-    one = probability << PRECISION - 16
-    model = stream.model.Categorical(np.array([TOTAL - one - 1.0, one - 1.0]), perfect=False)
-    return model, PRECISION - math.log2(TOTAL - one), PRECISION - math.log2(one)
-
-
-@lru_cache(maxsize=64)
-def _uniform_model(size: int) -> Any:
-    return stream.model.Uniform(size)
-
-
-class Coder(ABC):
-    """What both directions have in common. ``bits`` holds the ideal code length of each section."""
-
-    def __init__(self) -> None:
-        self.total_bits = 0.0
-        self.coded = 0
-        self._most_bits = math.inf
+    def __init__(self, kit: Kit, mode: int) -> None:
+        self.kit = kit
+        self._s = kit.state([0, _WORD, 0, 0, mode, 0])
+        self._data: Any = np.zeros(0, np.int64)
+        self._tally = kit.floats(0.0, math.inf)
         self._bits: dict[str, float] = {}
         self._section, self._since = "", 0.0
+
+    def use(self, kit: Kit) -> None:
+        """Go on in another form."""
+        self.kit, self._s, self._tally = kit, kit.state(self._s), kit.floats(*self._tally)
+
+    @property
+    def total_bits(self) -> float:
+        """The ideal code length so far."""
+        return float(self._tally[0])
+
+    @property
+    def coded(self) -> int:
+        """Symbols so far."""
+        return int(self._s[CODED])
 
     @property
     def bits(self) -> dict[str, float]:
@@ -109,83 +97,71 @@ class Coder(ABC):
         self._section, self._since = name, self.total_bits
         self._bits.setdefault(name, 0.0)
 
-    def _account(self, bits: float, count: int) -> None:
-        """Add to what has been coded; a reader refuses what the stream cannot hold."""
-        self.coded += count
-        self.total_bits += bits
-        if self.total_bits > self._most_bits:
-            self._too_long(0.0)
-
-    def _room_for(self, bits: float) -> None:
-        if self.total_bits + bits > self._most_bits:
+    def room_for(self, bits: float) -> None:
+        """Refuse what the stream cannot hold, before memory is taken for it."""
+        if self.total_bits + bits > self._tally[1]:
             self._too_long(bits)
 
     def _too_long(self, bits: float) -> NoReturn:
         raise FormatError(
             f"stream: got symbols that need {(self.total_bits + bits) / 8:.0f} bytes, "
-            f"expected at most the {(self._most_bits - _STATE_BITS) / 8:.0f} there are"
+            f"expected at most the {(self._tally[1] - _STATE_BITS) / 8:.0f} there are"
         )
 
-    @abstractmethod
-    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
-        """Code ``count`` symbols with a constriction model."""
+    def run(self, call: Callable[..., Any], most: int, *arguments: Any) -> None:
+        """Let a kernel of the kit code at most ``most`` symbols."""
+        self._make_room(most)
+        call(self._s, self._data, self._tally, *arguments)
+        if self._s[ERROR]:
+            self._refuse()
 
-    @abstractmethod
-    def _run_one(self, model: Any, value: int | None) -> int:
-        """Code a single symbol, quicker than an array of one."""
+    def _one(self, call: Callable[..., int], *arguments: int) -> int:
+        """The same of a kernel that codes a single symbol, and says by -1 that there is none."""
+        self._make_room(1)
+        out = call(self._s, self._data, self._tally, *arguments)
+        if out < 0:
+            self._refuse()
+        return out
+
+    def _refuse(self) -> NoReturn:
+        if self._s[ERROR] != BROKEN:
+            self._too_long(0.0)
+        raise FormatError(
+            "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes "
+            "belong to another network"
+        )
+
+    def _make_room(self, most: int) -> None:
+        """Where a writer puts symbols."""
 
     def table(
         self, frequencies: Sequence[int] | NDArray[np.int64], values: Symbols | None, count: int
     ) -> Symbols:
         """Symbols 0..n-1 under one table of positive integers that sum to 2**24."""
-        weights = np.asarray(frequencies, dtype=np.float64)
-        model = stream.model.Categorical(weights - 1.0, perfect=False)
-        out = self._run(model, values, count)
-        if count == 1:
-            self._account(PRECISION - math.log2(weights[out[0]]), 1)
-        else:
-            seen = np.bincount(out, minlength=len(weights))
-            self._account(float(seen @ (PRECISION - np.log2(weights))), count)
-        return out
-
-    def block(
-        self, frequencies: Frequencies, values: Symbols | None, count: int
-    ) -> tuple[Symbols, NDArray[np.int64]]:
-        """Symbols under one table, and how often each of them occurred."""
-        out = self._run(frequencies.model, values, count)
-        seen = np.bincount(out, minlength=len(frequencies.bits))
-        self._account(float(seen @ frequencies.bits), count)
-        return out, seen
+        size, sums = len(frequencies), [0]
+        for frequency in frequencies:
+            sums.append(sums[-1] + int(frequency))
+        out = self.kit.zeros(count) if values is None else self.kit.array(values)
+        seen = self.kit.zeros(size)
+        self.run(self.kit.code_table, count, self.kit.array(sums), size, seen, out, count)
+        return np.asarray(out, dtype=np.int32)
 
     def uniform(self, size: int, values: Symbols | None, count: int) -> Symbols:
         """Symbols 0..size-1, 1 <= size <= 2**16, equally likely (the last takes the remainder)."""
-        if size == 1:
-            return np.zeros(count, dtype=np.int32)
-        bits = count * (PRECISION - math.log2(TOTAL // size))
-        self._room_for(bits)
-        out = self._run(_uniform_model(size), values, count)
-        self._account(bits, count)
-        return out
+        self.room_for(count * (PRECISION - math.log2(TOTAL // size)) if size > 1 else 0.0)
+        out = self.kit.zeros(count) if values is None else self.kit.array(values)
+        self.run(self.kit.code_evens, count, size, out, count)
+        return np.asarray(out, dtype=np.int32)
 
     # -- single values, built on the two above ---------------------------------------------------
 
     def flag(self, state: Flag, value: int | None) -> int:
         """One adaptive bit; ``state`` learns it."""
-        model, zero_bits, one_bits = _flag_model(state.zeros, state.ones)
-        bit = self._run_one(model, value)
+        bit = self._one(self.kit.code_flag, state.zeros, state.ones, value or 0)
         if bit:
             state.ones += 1
-            self._account(one_bits, 1)
         else:
             state.zeros += 1
-            self._account(zero_bits, 1)
-        return bit
-
-    def bit(self, probability: int, value: int | None) -> int:
-        """One bit that is 1 with ``probability`` / 65536, 0 < probability < 65536; 0 comes first."""
-        model, zero_bits, one_bits = _bit_model(probability)
-        bit = self._run_one(model, value)
-        self._account(one_bits if bit else zero_bits, 1)
         return bit
 
     def below(self, size: int, value: int | None) -> int:
@@ -198,11 +174,7 @@ class Coder(ABC):
             return (high << 16) + low
         if size == 1:
             return 0
-        bits = PRECISION - math.log2(TOTAL // size)
-        self._room_for(bits)
-        out = self._run_one(_uniform_model(size), value)
-        self._account(bits, 1)
-        return out
+        return self._one(self.kit.code_one, size, value or 0)
 
     def natural(self, states: list[Flag], value: int | None) -> int:
         """One integer 0..2**32-2: bit length of value + 1 in unary flags, then the bits below it.
@@ -230,40 +202,54 @@ class Coder(ABC):
 class Writer(Coder):
     """Collects symbols; with ``dry=True`` only their ideal code length."""
 
-    def __init__(self, *, dry: bool = False) -> None:
-        super().__init__()
-        self._encoder = None if dry else stream.queue.RangeEncoder()
+    def __init__(self, kit: Kit | None = None, *, dry: bool = False) -> None:
+        super().__init__(kit or plain(), DRY if dry else WRITE)
+        self._words: Any = self.kit.zeros(_TAPE)
+        self._packed = self.kit.state([0, _WORD, 0])
 
-    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
-        assert values is not None and len(values) == count
-        if self._encoder is not None:
-            self._encoder.encode(values, model)
-        return values
+    def use(self, kit: Kit) -> None:
+        super().use(kit)
+        self._words, self._packed = kit.array(self._words), kit.state(self._packed)
 
-    def _run_one(self, model: Any, value: int | None) -> int:
-        assert value is not None
-        if self._encoder is not None:
-            self._encoder.encode(value, model)
-        return value
+    def _make_room(self, most: int) -> None:
+        if self._s[MODE] == WRITE and int(self._s[POSITION]) + most > len(self._data):
+            self._pack()
+            if most > len(self._data):
+                self._data = np.empty(max(most, _TAPE), np.int64)
+
+    def _pack(self) -> None:
+        """The symbols of the tape as words."""
+        count = int(self._s[POSITION])
+        short = int(self._packed[POSITION]) + count + 1 - len(self._words)
+        if short > 0:
+            more = self.kit.zeros(short + len(self._words))
+            self._words = (
+                np.concatenate([self._words, more]) if self.kit.is_compiled else self._words + more
+            )
+        self.kit.pack(self._packed, self._words, self.kit.array(self._data[:count]), count)
+        self._s[POSITION] = 0
 
     def play(self, tape: Tape) -> None:
         """Write what a tape holds, accounted to the same sections."""
-        if self._encoder is not None:
-            for model, values in tape.calls:
-                self._encoder.encode(values, model)
-        self.coded += tape.coded
+        if self._s[MODE] == WRITE:
+            count = len(tape.symbols)
+            self._make_room(count)
+            start = int(self._s[POSITION])
+            self._data[start : start + count] = tape.symbols
+            self._s[POSITION] += count
+        self._s[CODED] += tape.coded
         for name, bits in tape.bits.items():
             self.section(name)
-            self._account(bits, 0)
+            self._tally[0] += bits
 
     def finish(self) -> bytes:
         """The fewest bytes that, followed by zeros, decode to what was written."""
-        assert self._encoder is not None
-        words, (lower, width) = self._encoder.pos()
-        sealed = self._encoder.get_compressed()
-        spare = words * _WORD_BITS + _STATE_BITS - len(sealed) * _WORD_BITS
-        inside = int.from_bytes(sealed.astype(">u4").tobytes(), "big") << spare
-        start = inside - ((inside - lower) % (1 << _STATE_BITS))
+        assert self._s[MODE] == WRITE
+        self._pack()
+        words = int(self._packed[POSITION])
+        low, width = int(self._packed[LOW]) & _WORD, int(self._packed[RANGE]) & _WORD
+        before = np.array(self._words[:words], dtype=">u4").tobytes()
+        start = int.from_bytes(before, "big") << _STATE_BITS | low
         drop = _STATE_BITS // 8
         while -(-start >> 8 * drop) << 8 * drop >= start + width:
             drop -= 1
@@ -273,45 +259,30 @@ class Writer(Coder):
 
 
 class Tape(Writer):
-    """A dry writer whose symbols can be played to another one."""
+    """A writer whose symbols are played to another one."""
 
-    def __init__(self) -> None:
-        super().__init__(dry=True)
-        self.calls: list[tuple[Any, Symbols | int | None]] = []
+    def _make_room(self, most: int) -> None:
+        room = int(self._s[POSITION]) + most
+        if room > len(self._data):
+            more = np.empty(max(room, _TAPE), np.int64)
+            self._data = np.concatenate([self._data[: int(self._s[POSITION])], more])
 
-    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
-        self.calls.append((model, values))
-        return super()._run(model, values, count)
-
-    def _run_one(self, model: Any, value: int | None) -> int:
-        self.calls.append((model, value))
-        return super()._run_one(model, value)
+    @property
+    def symbols(self) -> NDArray[np.int64]:
+        """What is on it."""
+        out: NDArray[np.int64] = self._data[: int(self._s[POSITION])]
+        return out
 
 
 class Reader(Coder):
     """Reads what a ``Writer`` wrote; anything else is a ``FormatError`` or harmless symbols."""
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__()
+    def __init__(self, data: bytes, kit: Kit | None = None) -> None:
+        super().__init__(kit or plain(), READ)
         self._length = len(data)
-        self._most_bits = 8 * len(data) + _STATE_BITS
-        padded = data + bytes(-len(data) % 4)
-        self._decoder = stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
-
-    def _run(self, model: Any, values: Symbols | None, count: int) -> Symbols:
-        del values
-        try:
-            out: Symbols = self._decoder.decode(model, count)
-        except BaseException as error:
-            raise _refusal(error) from error
-        return out
-
-    def _run_one(self, model: Any, value: int | None) -> int:
-        del value
-        try:
-            return int(self._decoder.decode(model))
-        except BaseException as error:
-            raise _refusal(error) from error
+        self._tally[1] = 8.0 * len(data) + _STATE_BITS
+        self._data = np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.int64)
+        self.kit.begin(self._s, self._data)
 
     def finish(self) -> None:
         """Refuse bytes that no symbol needed.
@@ -325,13 +296,3 @@ class Reader(Coder):
                 f"stream: got {self._length} bytes, expected at most {math.ceil(needed / 8)} "
                 "for the symbols in it; damaged, or not for this class"
             )
-
-
-def _refusal(error: BaseException) -> BaseException:
-    """What a failure of the decoder means; the entropy coder's panics are not ``Exception``s."""
-    if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
-        return error
-    return FormatError(
-        "stream: got bytes that no encoder writes; the file is damaged, or dense_shapes "
-        "belong to another network"
-    )

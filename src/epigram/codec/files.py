@@ -9,6 +9,7 @@ from epigram.codec.coder import Reader, Writer
 from epigram.codec.container import Envelope, Profile, unwrap, wrap
 from epigram.codec.layout import code_contents
 from epigram.codec.limits import Limits
+from epigram.codec.native import fit_for
 from epigram.codec.shapes import Shape
 from epigram.errors import ConfigError, FormatError
 from epigram.records import FileContents
@@ -31,7 +32,7 @@ def encode(
     Raises:
         ConfigError: something in ``contents`` cannot be written; the message names it.
     """
-    writer = Writer()
+    writer = Writer(fit_for(0))
     write(writer, contents, profile, state_names)
     return wrap(writer.finish(), profile)
 
@@ -99,7 +100,7 @@ def read(
             "dense_shapes: got none, but the file is bare; pass the original's names and shapes, in "
             "state_dict order"
         )
-    reader = Reader(envelope.stream)
+    reader = Reader(envelope.stream, fit_for(0))
     try:
         contents = code_contents(
             reader,

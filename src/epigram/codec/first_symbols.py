@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epigram.codec.adaptive import (
-    LENGTHS,
     Alphabet,
     adaptive_bits,
     code_adaptive,
@@ -21,6 +20,7 @@ from epigram.codec.adaptive import (
     uniform_bits,
 )
 from epigram.codec.coder import Coder, Flag, Symbols
+from epigram.codec.escapes import LENGTHS
 from epigram.errors import FormatError
 
 ZEROS, ADAPTIVE = 0, 1

@@ -17,6 +17,7 @@ from epigram.codec.container import VERSION, Profile
 from epigram.codec.first_symbols import FirstStates, code_first_symbols
 from epigram.codec.limits import Limits
 from epigram.codec.masks import BoolArray, MaskStates, code_mask, mask_bits
+from epigram.codec.native import fit_for
 from epigram.codec.raw import DTYPES, code_raw, dtype_code
 from epigram.codec.shapes import Shape, ShapeStates, check_elements, code_fingerprint, code_shape
 from epigram.codec.steps import MANTISSA_BITS, step_code, step_value
@@ -183,6 +184,7 @@ def code_contents(
         small[name] = code_shape(coder, states, name, shape, given)
     check_elements(limits, small)
     tries = contents is not None and not quick and _told(contents) <= TRIED
+    coder.use(fit_for(_work(heads, small)))
     body = Body(coder, limits, version, tries=tries)
     tensors = tuple(
         body.code(
@@ -195,6 +197,13 @@ def code_contents(
         for place, (head, name) in enumerate(zip(heads, dense, strict=True))
     )
     return FileContents(tensors, edits, metadata)
+
+
+def _work(heads: Sequence[Head], small: Mapping[str, Shape]) -> int:
+    """About how much is to be coded, a symbol under mixed contexts counting as eight."""
+    sizes = zip(heads, small.values(), strict=True)
+    count = sum(math.prod(shape) for head, shape in sizes if head.step_size is not None)
+    return 8 * count if count <= TRIED else count
 
 
 def _told(contents: FileContents) -> int:
@@ -216,7 +225,7 @@ class Body:
         self._coder = coder
         self._masks = MaskStates(limits)
         self._first = FirstStates() if version == 1 else None
-        self._symbols = SymbolStates(tries=tries)
+        self._symbols = SymbolStates(tries=tries, kit=coder.kit)
         self._some_dead, self._other_axis, self._implied = Flag(zeros=1), Flag(zeros=1), Flag()
 
     def code(

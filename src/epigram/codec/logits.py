@@ -21,23 +21,10 @@ def _decays() -> list[int]:
     return out
 
 
-_EXP = _decays()
-_RISING = [(_e << 16) // ((1 << _BITS) + _e) for _e in reversed(_EXP)]
-_SQUASH = [*_RISING, *((1 << _BITS + 16) // ((1 << _BITS) + _e) for _e in _EXP[1:])]
-STRETCH = [bisect_left(_SQUASH, 16 * _p + 8) - CERTAIN for _p in range(4096)]
+EXP = _decays()
+"""2**30 * exp(-i / 256)."""
+_RISING = [(_e << 16) // ((1 << _BITS) + _e) for _e in reversed(EXP)]
+SQUASH = [*_RISING, *((1 << _BITS + 16) // ((1 << _BITS) + _e) for _e in EXP[1:])]
+"""Probabilities of the log-odds from -CERTAIN on."""
+STRETCH = [bisect_left(SQUASH, 16 * _p + 8) - CERTAIN for _p in range(4096)]
 """Log-odds of (p + 1/2) / 4096."""
-
-
-def squash(logit: int) -> int:
-    """The probability of log-odds, 16..65520."""
-    if logit >= CERTAIN:
-        return 65520
-    if logit <= -CERTAIN:
-        return 16
-    p = _SQUASH[logit + CERTAIN]
-    return 16 if p < 16 else min(p, 65520)
-
-
-def decayed(exponent: int) -> int:
-    """4096 * exp(-exponent / 256), at most 4095."""
-    return min(4095, _EXP[min(exponent, CERTAIN)] >> _BITS - 12)

@@ -8,20 +8,17 @@ by index: all parities first (they give the states, so the grids), then the rest
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from epigram.codec import trellis
-from epigram.codec.bank import LARGEST, ONE, SHIFTED, Bank, Integers, Table, code_with_table
+from epigram.codec.bank import LARGEST, ONE, Bank, Integers
 from epigram.codec.coder import Coder, Flag
 from epigram.errors import FormatError
 
-PLAIN, ROWS, COLUMNS, OFFSETS_BUCKET = 0, 1, 2, 24
-GRIDS = 3  # and the three contexts after it: 2 * grid + parity
+ROWS, COLUMNS, OFFSETS_BUCKET = 1, 2, 24
 NO_TRELLIS, CHAIN, LANES = 0, 1, 2
-_FLAG_PRIOR = 64
 _OFFSET_BITS = 3.5
 
 Shape = tuple[int, ...]
@@ -36,7 +33,6 @@ class ScaledStates:
         self.trellis, self.lanes = Flag(), Flag()
         self.rows, self.columns = Flag(), Flag()
         self.centred, self.centres = Flag(), [Flag() for _ in range(8)]
-        self._parities: dict[int, Table] = {}
 
     def fork(self) -> ScaledStates:
         """One that knows as much and learns apart."""
@@ -46,16 +42,7 @@ class ScaledStates:
                 setattr(out, name, value.fork())
         out.bucket, out.steps = self.bucket, [flag.fork() for flag in self.steps]
         out.centres = [flag.fork() for flag in self.centres]
-        out._parities = {bucket: table.fork() for bucket, table in self._parities.items()}
         return out
-
-    def parities(self, bucket: int) -> Table:
-        """The table of the parities of indices of one size."""
-        found = self._parities.get(bucket)
-        if found is None:
-            first = np.array([_FLAG_PRIOR, _FLAG_PRIOR], dtype=np.int64)
-            found = self._parities[bucket] = Table(first, -1)
-        return found
 
     def code_bucket(self, coder: Coder, label: str, bucket: int | None) -> int:
         """The typical size of a tensor's numbers, as a difference to the tensor before."""
@@ -129,96 +116,17 @@ def code_scaled(
             coder.signed(states.centres, None if given is None else given.centre >> unit) << unit
         )
     coder.section(label)
-    numbers = None if given is None else given.numbers
-    sizes = _Sizes((np.clip(buckets, 0, LARGEST) // 2 * 2).astype(np.uint8), rest)
-    if not order:
-        return _code_plain(coder, states.bank, sizes, numbers) + centre
-    chain = shape if order == LANES else (sizes.count,)
-    return _code_indices(coder, states, sizes, numbers, chain)
-
-
-class _Sizes:
-    """Numbers sorted by bucket, the sort undone in the end."""
-
-    def __init__(self, buckets: NDArray[np.uint8], rest: int) -> None:
-        self.count = buckets.size * rest
-        first, last = int(buckets.min()), int(buckets.max())
-        self.order: Integers | None = None
-        if first == last:
-            self.runs = [(first, self.count)]
-            return
-        each = np.repeat(buckets.ravel(), rest)
-        self.order = np.argsort(each, kind="stable")
-        seen = np.bincount(buckets.ravel(), minlength=last + 1) * rest
-        self.runs = [(b, n) for b, n in enumerate(seen.tolist()) if n]
-
-    def sort(self, values: NDArray[Any]) -> NDArray[Any]:
-        """By bucket, in order within one."""
-        return values if self.order is None else values[self.order]
-
-    def unsort(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Back into C order."""
-        if self.order is None:
-            return values
-        out = np.empty_like(values)
-        out[self.order] = values
-        return out
-
-
-def _code_plain(coder: Coder, bank: Bank, sizes: _Sizes, numbers: Integers | None) -> Integers:
-    given = None if numbers is None else sizes.sort(numbers)
-    parts, start = [], 0
-    for bucket, count in sizes.runs:
-        part = None if given is None else given[start : start + count]
-        parts.append(bank.signed(coder, PLAIN, bucket, part, count))
-        start += count
-    return sizes.unsort(np.concatenate(parts))
-
-
-def _code_indices(
-    coder: Coder, states: ScaledStates, sizes: _Sizes, k: Integers | None, shape: Shape
-) -> Integers:
-    given = None if k is None else sizes.sort(k)
-    parts, start = [], 0
-    for bucket, count in sizes.runs:
-        part = None if given is None else (given[start : start + count] & 1).astype(np.int32)
-        parts.append(code_with_table(coder, states.parities(bucket), part, count)[0])
-        start += count
-    parity = np.concatenate(parts)
-    grid = trellis.states(sizes.unsort(parity).reshape(shape)).ravel() & 1
-    context = (2 * sizes.sort(grid) + parity).astype(np.int8)
-    out, start = np.empty(sizes.count, dtype=np.int64), 0
-    for bucket, count in sizes.runs:
-        run = slice(start, start + count)
-        mine = None if given is None else given[run]
-        out[run] = _code_rest(coder, states.bank, bucket, context[run], mine)
-        start += count
-    return trellis.integers(sizes.unsort(out), grid)
-
-
-def _code_rest(
-    coder: Coder, bank: Bank, bucket: int, context: NDArray[np.int8], k: Integers | None
-) -> Integers:
-    """Indices whose grids and parities are known: where they are large, both hardly matter."""
-    half, count = max(0, bucket - 4), len(context)
-    if half >= SHIFTED:
-        rest = bank.signed(coder, GRIDS, half, None if k is None else k >> 1, count)
-        return 2 * rest + (context & 1)
-    out = np.empty(count, dtype=np.int64)
-    for which in range(4):
-        places = (context == which).nonzero()[0]
-        if not len(places):
-            continue
-        mine = None if k is None else k[places]
-        if which & 1:
-            if mine is not None:
-                mine = np.abs(mine) - 1 | (mine < 0)
-            u = bank.halves(coder, GRIDS + which, half, mine, len(places))
-            out[places] = np.where(u & 1, -u, u + 1)
-        else:
-            mine = None if mine is None else mine >> 1
-            out[places] = 2 * bank.signed(coder, GRIDS + which, half, mine, len(places))
-    return out
+    cells = coder.kit.array(np.clip(buckets, 0, LARGEST) // 2 * 2)
+    count = rows * columns * rest
+    numbers = coder.kit.zeros(count) if given is None else coder.kit.array(given.numbers)
+    bank = states.bank.array(coder.kit)
+    if order:
+        lanes = count // shape[0] if order == LANES else 1
+        coder.run(coder.kit.code_indices, 7 * count, bank, cells, rest, numbers, lanes)
+    else:
+        coder.run(coder.kit.code_plain, 6 * count, bank, cells, rest, numbers)
+    out = np.asarray(numbers, dtype=np.int64)
+    return out + centre if centre else out
 
 
 def _indices(values: Integers, shape: Shape) -> tuple[int, Integers]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.codec.bank import mean_of
 from epigram.codec.coder import Coder, Flag, Tape, Writer
 from epigram.codec.first_symbols import choose
 from epigram.codec.mixing import MOST_SYMBOLS, Mixer, code_mixed
+from epigram.codec.native import Kit, plain
 from epigram.codec.scaled import (
     Plan,
     ScaledStates,
@@ -22,6 +22,7 @@ from epigram.codec.scaled import (
     grid_of,
     plan,
 )
+from epigram.codec.tables import mean_of
 from epigram.errors import FormatError
 
 TRIED = 1 << 16
@@ -33,15 +34,15 @@ MOST_MIXED = 1 << 16
 class SymbolStates:
     """What the tensors of a file share. ``tries``: is the writer to look for the shortest model?"""
 
-    def __init__(self, *, tries: bool = False) -> None:
-        self.tries = tries
+    def __init__(self, *, tries: bool = False, kit: Kit | None = None) -> None:
+        self.tries, self.kit = tries, kit or plain()
         self.some, self.mixed = Flag(ones=2), Flag()
         self.scaled, self.mixer = ScaledStates(), Mixer()
         self.used = 0
 
     def fork(self) -> SymbolStates:
         """One that knows as much and learns apart."""
-        out = SymbolStates(tries=self.tries)
+        out = SymbolStates(tries=self.tries, kit=self.kit)
         out.some, out.mixed, out.used = self.some.fork(), self.mixed.fork(), self.used
         out.scaled, out.mixer = self.scaled.fork(), self.mixer.fork()
         return out
@@ -58,7 +59,7 @@ class SymbolStates:
         small = len(values) <= MOST_SYMBOLS and self.used + len(values) <= MOST_MIXED
         tried = []
         for mixed in (False, True) if small else (False,):
-            tape, states = Tape(), self.fork()
+            tape, states = Tape(self.kit), self.fork()
             states.code_as(tape, label, values, shape, mixed)
             tried.append((tape, states))
         return min(tried, key=lambda one: one[0].total_bits)
@@ -104,11 +105,9 @@ class SymbolStates:
             size = None if values is None else bucket_of(np.abs(values.astype(np.int64)))
             mean = mean_of(self.scaled.code_bucket(coder, label, size)) >> 6
             coder.section(label)
-            given = None if values is None else values.tolist()
+            given = None if values is None else values.astype(np.int64)
             width = shape[-1] if len(shape) > 3 else 1
-            out = np.array(
-                code_mixed(coder, self.mixer, given, grid_of(shape), width, mean), np.int64
-            )
+            out = code_mixed(coder, self.mixer, given, grid_of(shape), width, mean)
         else:
             decided: Plan | None = None
             if values is not None:

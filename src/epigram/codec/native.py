@@ -107,7 +107,7 @@ class Kit:
         """So many zeros."""
         return np.zeros(count, dtype=np.int64) if self.is_compiled else [0] * count
 
-    def state(self, values: Sequence[int] | NDArray[Any]) -> Any:
+    def state(self, values: NDArray[Any] | Sequence[int]) -> Any:
         """Integers of up to 64 bits; those of the other form too."""
         out = np.array([int(value) & _WORD for value in values], dtype=np.uint64)
         return out.view(np.int64) if self.is_compiled else out.tolist()

@@ -116,7 +116,9 @@ def code_scaled(
             coder.signed(states.centres, None if given is None else given.centre >> unit) << unit
         )
     coder.section(label)
-    cells = coder.kit.array(np.clip(buckets, 0, LARGEST) // 2 * 2)
+    np.clip(buckets, 0, LARGEST, out=buckets)
+    buckets &= -2
+    cells = coder.kit.array(buckets)
     count = rows * columns * rest
     numbers = coder.kit.zeros(count) if given is None else coder.kit.array(given.numbers)
     bank = states.bank.array(coder.kit)

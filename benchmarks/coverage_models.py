@@ -161,7 +161,7 @@ _REDUCED: Mapping[str, tuple[Callable[[], nn.Module], str]] = {
     "vit_l_32": (functools.partial(_vision_transformer, 128, 32, 16, 1024), "2 of 24 blocks"),
     "vit_h_14": (functools.partial(_vision_transformer, 112, 14, 16, 1280), "2 of 32 blocks"),
     "regnet_y_32gf": (
-        functools.partial(_regnet, 20, 116, 57.88, 2.53, 116, 0.25),
+        functools.partial(_regnet, 20, 120, 57.88, 2.53, 120, 0.25),
         "half of the width",
     ),
     "regnet_y_128gf": (

@@ -21,11 +21,18 @@ from tests.search.killed_ledger import acknowledged_under_kills
 from epigram.search.ledger import Ledger, read
 from epigram.search.study import Study
 
+SAMPLERS = ("tpe", "gp")
 
-def driver_cost(folder: Path, trials: int) -> dict[str, float]:
-    """Milliseconds of processor and of wall time that a trial costs: ask, folders, five events."""
-    behave = lambda job: toy.trial(job, with_curve=False, seconds=0.01)  # noqa: E731
-    with toy.open_study(folder) as study:
+
+def driver_cost(folder: Path, trials: int, *, forecasts: bool = False) -> dict[str, float]:
+    """Milliseconds of processor and of wall time that a trial costs: ask, folders, five events.
+
+    With forecasts: and a curve of 20 points, and three forecasts of its end.
+    """
+    behave = lambda job: toy.trial(job, with_curve=forecasts, seconds=0.01)  # noqa: E731
+    if forecasts:
+        import sklearn.ensemble  # noqa: F401 - loaded once, not once a trial
+    with toy.open_study(folder, forecasts=forecasts) as study:
         wall, processor = time.perf_counter(), time.process_time()
         toy.drive(study, trials, behaviour=behave)
         return {
@@ -35,7 +42,7 @@ def driver_cost(folder: Path, trials: int) -> dict[str, float]:
         }
 
 
-def resumed(folder: Path, trials: int) -> dict[str, int]:
+def resumed(folder: Path, trials: int, *, sampler: str) -> dict[str, int]:
     """Cut the ledger of a serial study after random events; are the proposals that follow the same?"""
     import random
     import shutil
@@ -47,7 +54,7 @@ def resumed(folder: Path, trials: int) -> dict[str, int]:
             study.tell(asked, accuracy=1 - error, size_bytes=size, examples=toy.EXAMPLES)
         return [dict(trial.values) for trial in study.history.search()]
 
-    with toy.open_study(folder / "whole", sampler="tpe") as study:
+    with toy.open_study(folder / "whole", sampler=sampler) as study:
         expected = serve(study)
     path = folder / "whole" / "ledger.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -59,7 +66,7 @@ def resumed(folder: Path, trials: int) -> dict[str, int]:
         (where / "ledger.jsonl").write_bytes(
             b"".join(lines[:cut]) + lines[cut][: len(lines[cut]) // 2]
         )
-        with toy.open_study(where, sampler="tpe") as study:
+        with toy.open_study(where, sampler=sampler) as study:
             same += serve(study) == expected
     return {"resumed": len(cuts), "identical": same}
 
@@ -86,8 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         counts = acknowledged_under_kills(folder / "kills", events=options.events, seed=0)
-        again = resumed(folder / "resumed", 14)
+        again = {name: resumed(folder / name, 14, sampler=name) for name in SAMPLERS}
         cost = driver_cost(folder / "cost", options.trials)
+        dear = driver_cost(folder / "dear", options.trials, forecasts=True)
         append_ms = append_cost(folder / "append", 200)
         began = time.perf_counter()
         events = read(folder / "kills")
@@ -102,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "events_read": len(events),
         "proposals": again,
         "driver": cost,
+        "driver_with_forecasts": dear,
     }
     folder = (
         (options.out or Path(tempfile.gettempdir())) / "results"
@@ -112,11 +121,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{counts.acknowledged} events acknowledged under {counts.kills} kills, {counts.lost} lost"
     )
-    print(
-        f"proposals after resuming: {again['identical']} of {again['resumed']} identical; a trial costs {cost}"
-    )
+    for name, found in again.items():
+        print(f"{name}, resumed: {found['identical']} of {found['resumed']} propose the same")
+    print(f"a trial costs {cost}; with forecasts {dear}")
     print(f"written to {path}")
-    return 0 if counts.lost == 0 and again["identical"] == again["resumed"] else 1
+    same = all(found["identical"] == found["resumed"] for found in again.values())
+    return 0 if counts.lost == 0 and same else 1
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
     recipe = shortened(quick=options.quick)
     splits = recipe.load_data()
     judges = len(splits.control) // 2
-    aim = trial.aimed(
+    aim = margins.aimed(
         floor, examples=len(splits.validation), errors=2.0, judges=judges, margin=MARGIN
     )
     epochs = recipe.settings.structure.epochs + recipe.settings.finetune.epochs
@@ -138,6 +138,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
             base=recipe.settings,
             task=trial.task_of(recipe, plain=str(plain.resolve()), aim=str(aim)),
             code=code(),
+            allow_code_change=options.allow_code_change,
             settings=StudySettings(
                 seed=seed,
                 forecasts=method != "hyperband",
@@ -160,7 +161,8 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
         ).run()
         confirmed = study.history.confirmed
         trials = study.history.search()
-        passed = [one for one in (confirmed or {}).get("tested", ()) if one["passed"]]
+        winner = (confirmed or {}).get("run_id")
+        passed = [one for one in (confirmed or {}).get("tested", ()) if one["run_id"] == winner]
         figures = {
             "method": method,
             "seed": seed,
@@ -168,6 +170,7 @@ def searched(method: str, seed: int, options: argparse.Namespace) -> dict[str, A
             "confirmed_bytes": passed[0]["size"] if passed else None,
             "confirmed_accuracy": 1 - passed[0]["error"] if passed else None,
             "sentence": None if confirmed is None else confirmed["sentence"],
+            "verdicts": 0 if confirmed is None else confirmed.get("verdicts", 0),
             "best_of_search": None if study.best() is None else study.best().outcome.size,
             "trials": len(trials),
             "epochs": sum(max((p.step for p in t.curve()), default=0) for t in trials),
@@ -211,6 +214,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--wall-s", type=float, default=600.0, help="a trial's limit, seconds")
     parser.add_argument("--out", type=Path, default=record.ROOT / "runs" / "bench" / "search_lenet")
     parser.add_argument("--fresh", action="store_true", help="delete the studies first")
+    parser.add_argument(
+        "--allow-code-change",
+        action="store_true",
+        help="go on with searches that another version has begun; cells tell the last one's commit",
+    )
     parser.add_argument("--quick", action="store_true", help="minutes; results go below --out")
     parser.add_argument("--trial", type=Path, help="run one trial: what the driver calls")
     options = parser.parse_args(argv)

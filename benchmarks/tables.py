@@ -19,6 +19,7 @@ from pathlib import Path
 import tables_at_depth
 import tables_of_files
 import tables_of_lenets
+import tables_of_search
 import tables_of_structure
 from table_parts import Result
 
@@ -46,6 +47,12 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "codec": ("codec", tables_of_files.codec),
     "pack": ("pack", tables_of_files.pack),
     "fuzz": ("fuzz", tables_of_files.fuzz),
+    "searches": ("search_lenet", tables_of_search.searches),
+    "replays": ("search_replay_mnist", tables_of_search.replays),
+    "forecasts": ("search_replay_mnist", tables_of_search.forecasts),
+    "replays_digits": ("search_replay", tables_of_search.replays),
+    "kills": ("kills", tables_of_search.kills),
+    "ledger": ("ledger_kills", tables_of_search.ledger),
 }
 """Name in a marker -> the result it is made of, and how."""
 

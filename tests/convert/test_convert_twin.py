@@ -200,3 +200,27 @@ def test_roles_and_counts() -> None:
     assert twin.effective_parameters() == 431_080 - 400 * 500
     np.testing.assert_array_equal(twin.kept_masks()["fc1.positions"], keep["fc1.positions"])
     np.testing.assert_array_equal(twin.live_positions()["fc1.weight"], keep["fc1.positions"])
+
+
+class AsksForItsLayersDtype(nn.Module):
+    """As in Gemma 4's patches: the input is cast to what the first layer's weight is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 5), nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.relu(self.first(x.to(self.first.weight.dtype))))
+
+
+def test_other_code_may_ask_for_the_weight_of_a_layer_that_reads_positions() -> None:
+    torch.manual_seed(0)
+    network, x = AsksForItsLayersDtype(), torch.randn(3, 6)
+    twin = bayesianize(network, x).eval()
+    assert "first.positions" in twin.names
+    random_scales_(twin)
+    twin.shrink_({"first.positions": np.arange(6) != 2})
+    reader, plain = twin.network.get_submodule("first"), twin.plain()
+    torch.testing.assert_close(reader.weight, plain.get_submodule("first").weight)
+    torch.testing.assert_close(reader.bias, plain.get_submodule("first").bias)
+    torch.testing.assert_close(twin(x), plain(x))

@@ -2,7 +2,7 @@
 
 ``hostile`` starts four trials and waits; ``listens`` starts two that save when asked, and winds them down
 when it is asked itself; ``deaf`` likewise, with trials that do not listen. ``forks`` has a child besides,
-which holds copies of all its descriptors.
+which holds copies of all its descriptors. Trials that are ``nameless`` have a daemon without their tags.
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ from epigram.runner import Interrupts, Job, LocalExecutor, processor_slots, wind
 
 SAVES = "trap 'echo saved > checkpoint; exit 0' TERM; touch $EPIGRAM_ATTEMPT_DIR/ready; sleep 0.1"
 
+NAMELESS = """
+env -i setsid sh -c 'while :; do sleep 0.2; done' "$EPIGRAM_ATTEMPT_DIR" &
+touch "$EPIGRAM_ATTEMPT_DIR/ready"; sleep 1000
+"""
+
 
 def main(folder: Path, mode: str, level: str) -> int:
-    argv = ("sh", "-c", f"{SAVES}; while :; do sleep 0.05; done") if mode == "listens" else HOSTILE
+    argv = {
+        "listens": ("sh", "-c", f"{SAVES}; while :; do sleep 0.05; done"),
+        "nameless": ("sh", "-c", NAMELESS),
+    }.get(mode, HOSTILE)
     count = 4 if mode == "hostile" else 2
     executor = LocalExecutor(str(folder), slots=processor_slots(count), containment=level)  # type: ignore[arg-type]
     with executor, Interrupts() as interrupts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -137,6 +138,38 @@ def test_driver_reaper_and_supervisors_killed_together(
         assert {(end.reason, end.survivors) for end in ends} == {("driver-lost", 0)}
         assert not trial_processes(str(tmp_path))
         assert len(executor.slots()) == 2
+
+
+def nameless(folder: Path) -> list[int]:
+    """Processes whose command line names a folder, whatever their environment says."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (one / "cmdline").read_bytes().split(b"\0")
+            found += [int(one.name)] * any(word.startswith(os.fsencode(folder)) for word in words)
+    return found
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_has_no_tags_is_found_by_its_group_alone(
+    level: str, tmp_path: Path, drivers: list[Driver]
+) -> None:
+    """As the table in docs/runner.md has it."""
+    drivers.append(Driver(tmp_path, "nameless", level))
+    told = drivers[0].told
+    assert len(nameless(tmp_path / "r0")) == 1
+    for pid in [told["reaper"], drivers[0].process.pid, *(one["pid"] for one in told["leases"])]:
+        os.kill(pid, signal.SIGKILL)
+    drivers[0].process.wait()
+    try:
+        if level == "namespace":
+            wait_for(lambda: not nameless(tmp_path / "r0"), "the kernel has emptied it", AT_ONCE_S)
+        with executor_of(str(tmp_path)) as executor:
+            executor.recover(drivers[0].leases)
+        assert bool(nameless(tmp_path / "r0")) is (level == "subreaper")
+    finally:
+        for pid in [*nameless(tmp_path / "r0"), *nameless(tmp_path / "r1")]:
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.samplers._tpe.sampler import _split_trials
 
 from epigram.errors import ConfigError
 from epigram.records import Floor
@@ -80,6 +81,45 @@ def test_fact_a_pruned_trial_takes_the_last_reported_value(quiet: None) -> None:
     asked = study.ask()
     asked.report(0.23, 1)  # an error rate …
     assert study.tell(asked, state=STATES.PRUNED).value == 0.23  # … in an objective of bytes
+
+
+def asked_after(sampler: Any, pruned: int, *, step: int = 1, at: float = 0.3) -> dict[str, Any]:
+    """What is proposed after twelve finished trials and some pruned ones, all at one place."""
+    study = optuna.create_study(sampler=sampler)
+    for one in rebuilt(SPACE, seen(12), sampler, penalty=False).trials:
+        study.add_trial(one)
+    where = samplers.to_params(SPACE, SPACE.at([at, at, 0.0]))
+    for _ in range(pruned):
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=STATES.PRUNED,
+                params=where,
+                distributions=distributions(SPACE),
+                value=0.23,
+                constraints={CONSTRAINT: -1.0},
+                intermediate_values={step: 0.23},
+            )
+        )
+    return study.ask(distributions(SPACE)).params
+
+
+def test_fact_pruned_trials_are_invisible_to_the_gaussian_process(quiet: None) -> None:
+    make = lambda: optuna.samplers.GPSampler(seed=0, n_startup_trials=0)  # noqa: E731
+    assert asked_after(make(), 6) == asked_after(make(), 0)
+
+
+def test_fact_tpe_ranks_pruned_trials_by_how_far_they_came(quiet: None) -> None:
+    """Behind all finished ones, by step and not by value: where few finished, long means good."""
+
+    def split(steps: tuple[int, int]) -> list[int]:
+        study = optuna.create_study()
+        for step, error in zip(steps, (0.9, 0.1), strict=True):
+            study.add_trial(frozen(STATES.PRUNED, value=error, intermediate_values={step: error}))
+        below, _ = _split_trials(study, study.trials, 1)
+        return [one.number for one in below]
+
+    assert split((5, 1)) == [0]
+    assert split((1, 5)) == [1]
 
 
 def test_fact_infinity_is_taken_and_nan_fails(quiet: None) -> None:

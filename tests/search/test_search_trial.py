@@ -18,9 +18,20 @@ from epigram.pipeline import check_recipe
 from epigram.pipeline.job import Job
 from epigram.records import Floor
 from epigram.runner import LocalExecutor, fence, processor_slots
-from epigram.search import Command, Driver, Real, Space, Study, StudySettings, trial
+from epigram.search import (
+    Command,
+    Driver,
+    Real,
+    Space,
+    Study,
+    StudySettings,
+    bounds,
+    margins,
+    trial,
+)
 from epigram.search.folder import MetricsTail
 from epigram.search.objective import Objective
+from epigram.search.verdict import alpha_of
 from epigram.train.metrics import append_metrics
 from epigram.train.storage import save_state
 
@@ -75,19 +86,32 @@ def test_trials_never_see_validation_and_the_test_set_is_away() -> None:
 
 def test_trials_aim_above_the_floor_by_what_confirming_costs() -> None:
     floor = Floor.parse("accuracy>=0.98")
-    assert trial.aimed(floor, examples=5000, errors=0.0) == floor
-    assert trial.aimed(floor, examples=50, errors=9.0).value == 1.0
-    assert trial.aimed(Floor.parse("error<=0.02"), examples=5000, errors=2.0).value < 0.02
-    assert trial.aimed(Floor.parse("nll<=0.1"), examples=5000, errors=2.0).value == 0.1
+    assert margins.aimed(floor, examples=5000, errors=0.0) == floor
+    assert margins.aimed(floor, examples=50, errors=9.0).value == 1.0
+    assert margins.aimed(Floor.parse("error<=0.02"), examples=5000, errors=2.0).value < 0.02
+    assert margins.aimed(Floor.parse("nll<=0.1"), examples=5000, errors=2.0).value == 0.1
 
 
 def test_a_trial_on_its_aim_counts_as_feasible() -> None:
     floor = Floor.parse("accuracy>=0.96")
     for judges in (500, 2500, 40_000):
-        aim = trial.aimed(floor, examples=40_000, errors=2.0, judges=judges, margin=1.0)
+        aim = margins.aimed(floor, examples=40_000, errors=2.0, judges=judges, margin=1.0)
         objective = Objective(floor, "size_bytes", 1.0)
         assert objective.violation(aim.value, examples=judges) <= 0
-    assert trial.aimed(floor, examples=40_000, errors=2.0) == aim
+    assert margins.aimed(floor, examples=40_000, errors=2.0) == aim
+
+
+def test_a_file_that_is_as_good_as_the_margin_without_its_luck_is_confirmed() -> None:
+    floor = Floor.parse("accuracy>=0.96")
+    for judges, examples in ((2500, 5000), (2500, 40_000)):
+        margin = margins.confirmable_margin(judges=judges, examples=examples, files=9)
+        objective = Objective(floor, "size_bytes", margin)
+        error = objective.standard_error(floor.value, judges)
+        true = floor.value + (margin - 1.0) * error
+        wrong = round((1.0 - true) * examples)
+        upper = bounds.upper_share(wrong, examples, alpha=alpha_of(1) / 9)
+        assert upper == pytest.approx(objective.limit, abs=0.15 * error)
+    assert margins.confirmable_margin(judges=2500, examples=5000, files=0) == 1.0
 
 
 def test_no_card_is_touched_where_networks_are_only_built(

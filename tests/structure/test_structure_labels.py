@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,32 @@ def test_a_pin_holds_for_all_that_is_united_with_it_later() -> None:
     space.pin(labels[2:], CAUSE)
     space.unite(labels[1:2], labels[2:], CAUSE)
     assert [int(root) in space.pins() for root in space.roots(labels)] == [False, True, True]
+
+
+def test_the_first_cause_counts_unless_a_later_one_is_natural() -> None:
+    space = LabelSpace()
+    labels = space.fresh(4)
+    first, second = Cause("a", "m", "first"), Cause("b", "m", "second")
+    natural = Cause("output", "forward", "it is the output", natural=True)
+    space.pin(labels[:2], first)
+    space.pin(labels[:3], second)
+    space.pin(labels[1:2], natural)
+    space.pin(labels[1:2], Cause("c", "m", "later", natural=True))
+    pins, roots = space.pins(), space.roots(labels)
+    assert [pins[int(root)] for root in roots[:3]] == [first, natural, second]
+    np.testing.assert_array_equal(pins.free(roots), [False, False, False, True])
+    with pytest.raises(KeyError):
+        pins[int(roots[3])]
+
+
+def test_there_is_room_for_any_number_of_labels() -> None:
+    space = LabelSpace()
+    first = space.fresh(5)
+    space.unite(first[:1], first[4:], CAUSE)
+    more = [space.fresh(count) for count in (3000, 70_000, 1)]
+    space.unite(first[4:], more[2], CAUSE)
+    assert space.roots(more[2]).tolist() == space.roots(first[:1]).tolist()
+    assert len(np.unique(space.roots(torch.cat([first, *more])))) == 73_006 - 2
 
 
 def test_repeated_labels_vary_along_their_own_axis_only() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from epigram.cli import DONE, FLOOR_NOT_MET, asked, flags, output, plan
+from epigram.cli import DONE, FLOOR_NOT_MET, asked, flags, output, plan, starts
 from epigram.cli.parser import Parser
 from epigram.cli.search_flags import parser
 from epigram.errors import ConfigError
@@ -68,11 +68,12 @@ def command(call: Search) -> Command:
 
     waits = call.options.executor == "slurm"  # its trials may wait in a queue for hours
     return Made(
-        (sys.executable, "-m", "epigram.cli.trial", "{folder}"),
+        (sys.executable, "-m", "epigram.cli.trial", "{folder}", *starts.words(call.options)),
         env=_where_modules_are(),
         grace_s=call.options.grace,
         wall_s=_seconds(call.options.trial_minutes),
         patience=None if waits else _PATIENCE,
+        files=(),  # epigram's own code, and what trials start from, are in the identity by themselves
     )
 
 
@@ -121,22 +122,23 @@ def _study(call: Search) -> Study:
     from epigram.pipeline import check_recipe
     from epigram.pipeline.source import code
     from epigram.search import Study as Opened
-    from epigram.search import StudySettings, trial
+    from epigram.search import StudySettings, margins, trial
 
     options = call.options
     check_recipe(call.recipe, call.floor)
     splits = call.recipe.load_data()
-    aim = trial.aimed(
-        call.floor,
-        examples=len(splits.validation),
-        errors=options.aim,
-        judges=len(splits.control) // 2,
-        margin=options.margin,
+    judges, examples = len(splits.control) // 2, len(splits.validation)
+    margin = options.margin
+    if margin is None:
+        files = options.confirm * StudySettings.confirm_seeds
+        margin = margins.confirmable_margin(judges=judges, examples=examples, files=files)
+    aim = margins.aimed(
+        call.floor, examples=examples, errors=options.aim, judges=judges, margin=margin
     )
-    named = {"recipe": options.recipe, "from": _absolute(options.from_folder)}
+    named = {"recipe": options.recipe, "model": options.model}
     if options.model is not None:
-        weights = None if options.weights is None else str(Path(options.weights).resolve())
-        named |= {"model": options.model, "data": options.data, "weights": weights}
+        named["data"] = options.data
+    named |= starts.digests(options)
     return Opened(
         call.folder,
         call.space,
@@ -145,7 +147,7 @@ def _study(call: Search) -> Study:
             seed=options.seed,
             sampler=options.sampler,
             stopping=options.stopping,
-            margin=options.margin,
+            margin=margin,
             confirm=options.confirm,
         ),
         base=call.settings,
@@ -253,10 +255,6 @@ def _show_plan(call: Search) -> int:
 
 def _seconds(minutes: float | None) -> float | None:
     return None if minutes is None else 60.0 * minutes
-
-
-def _absolute(folder: str | None) -> str | None:
-    return None if folder is None else str(output.existing_folder(folder).resolve())
 
 
 def _missing_floor() -> str:

@@ -53,7 +53,10 @@ def parser() -> Parser:
         "--stopping", default="off", choices=("off", "forecast", "hyperband"), help="default: off"
     )
     known.add_argument(
-        "--margin", type=_not_negative, default=1.0, metavar="K", help="standard errors; default: 1"
+        "--margin",
+        type=_not_negative,
+        metavar="K",
+        help="standard errors above the floor from which a trial counts; default: 1, and what confirming takes",
     )
     known.add_argument(
         "--aim",

@@ -36,6 +36,16 @@ class GatheredReader(nn.Module):
             x = x.index_select(-1 - self.layer.spatial_dims, self.index)
         return self.layer(x)  # type: ignore[no-any-return]
 
+    @property
+    def weight(self) -> Float[Tensor, "..."]:
+        """The weights a plain layer would have; other code asks them for dtype and shape."""
+        return self.spread(self.layer.weight)
+
+    @property
+    def bias(self) -> Float[Tensor, " out"] | None:
+        """The bias a plain layer would have."""
+        return self.layer.bias
+
     def spread(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """A tensor of the layer's weight shape with its columns in their places, zeros elsewhere."""
         axis = self.layer.input_axis

@@ -24,6 +24,7 @@ class Common:
         task: what else makes a trial what it is, as plain data.
         widths: the widths that the network has.
         code: stands for the code that trials run.
+        scripts: digests of the files that trials run.
 
     Raises:
         ConfigError: the task is no plain data.
@@ -33,6 +34,7 @@ class Common:
     task: Mapping[str, Any] = field(default_factory=dict)
     widths: Mapping[str, int] = field(default_factory=dict)
     code: str = ""
+    scripts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         identity.check_plain(dict(self.task), "task")
@@ -59,6 +61,7 @@ class Common:
         """
         complete, bookkeeping = identity.resolved(self.base, values, seed=seed)
         extra: dict[str, Any] = {"task": dict(self.task), "seed": seed, "code": self.code}
+        extra |= {"scripts": list(self.scripts)} if self.scripts else {}
         extra |= {"phase": phase} if phase == "confirm" else {}
         return {**complete, **extra}, bookkeeping
 
@@ -67,7 +70,7 @@ class Common:
         return identity.run_id(self.identified(values, seed, phase)[0])
 
     def plain(self) -> dict[str, Any]:
-        """All but the code, as JSON has it."""
+        """All but code and scripts, as JSON has it."""
         base = self.base
         if dataclasses.is_dataclass(base) and not isinstance(base, type):
             base = config.split_bookkeeping(base)[0]

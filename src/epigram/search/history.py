@@ -11,6 +11,8 @@ from epigram.search.lines import Event
 
 Kind: TypeAlias = Literal["finished", "stopped", "diverged", "failed"]
 Phase: TypeAlias = Literal["search", "confirm"]
+Script: TypeAlias = dict[str, str]
+"""``name`` and ``sha256`` of a file that trials run."""
 
 DURABLE: Final = frozenset({"opened", "asked", "started", "stop", "ended", "told", "confirmed"})
 """Events that change the state; ``lease``, ``curve``, ``forecast`` and ``alarm`` are not
@@ -117,9 +119,15 @@ class History:
         self.trials: dict[str, Trial] = {}
         self.alarms: list[Mapping[str, Any]] = []
         self.confirmed: Mapping[str, Any] | None = None
+        self.judged: frozenset[str] = frozenset()
+        """Run ids of the trials that confirm which a verdict has had before it."""
+        self.rounds = 0
+        """Verdicts since a trial of the search was last told."""
         self._told_then = 0
         self.opened: Mapping[str, Any] | None = None
         self.containment: str | None = None
+        self.scripts: list[Script] | None = None
+        """What the last driver ran; None = it was not written down."""
         for event in events:
             self.add(event)
 
@@ -160,6 +168,7 @@ class History:
 
     def _driver(self, event: Event) -> None:
         self.containment = event.data["containment"]
+        self.scripts = event.data.get("scripts")
 
     def _asked(self, event: Event) -> None:
         data = dict(event.data)
@@ -214,5 +223,9 @@ class History:
         self.alarms.append(event.data)
 
     def _confirmed(self, event: Event) -> None:
+        self.rounds = self.rounds + 1 if self.verdict_holds else 1
         self.confirmed = event.data
         self._told_then = self.told()
+        self.judged = frozenset(
+            trial.run_id for trial in self if trial.phase == "confirm" and trial.outcome is not None
+        )

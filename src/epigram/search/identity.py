@@ -10,6 +10,7 @@ import base64
 import dataclasses
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from epigram import config
@@ -51,6 +52,19 @@ def resolved(base: object, values: Mapping[str, Value], *, seed: int) -> tuple[d
         settings = config.with_overrides(settings, {"seed": seed})
     computed, kept = config.split_bookkeeping(settings)
     return {"settings": computed, "widths": widths_of(values)}, kept
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's content, read piece by piece.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; expected a file") from error
 
 
 def derived_seed(*parts: object) -> int:

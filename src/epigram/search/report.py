@@ -13,8 +13,16 @@ from epigram.errors import ConfigError, EpigramError
 from epigram.records import Floor
 from epigram.report import page
 from epigram.report.run_page import show
-from epigram.report.words import NOTHING, counted, grouped
-from epigram.search import forecast_plates, ledger, plates, report_tables, slot_plates, watching
+from epigram.report.words import NOTHING, counted, grouped, share
+from epigram.search import (
+    forecast_plates,
+    ledger,
+    plates,
+    report_tables,
+    slot_plates,
+    verdict,
+    watching,
+)
 from epigram.search.calibration import LookReport, calibration, judged
 from epigram.search.history import History
 from epigram.search.objective import Objective
@@ -153,7 +161,8 @@ def _sentence(seen: Seen, feasible: bool) -> str:
 
 def _tiles(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     confirmed, best = found["confirmed"], found["best"]
-    passed = [one for one in (confirmed or {}).get("tested", ()) if one["passed"]]
+    stands = (confirmed or {}).get("run_id")
+    passed = [one for one in (confirmed or {}).get("tested", ()) if one["run_id"] == stands]
     first = (
         ("confirmed", grouped(passed[0]["size"]), "bytes on disk", "good")
         if passed
@@ -188,9 +197,18 @@ def _confirm_lead(seen: Seen) -> str:
     confirmed = seen.history.confirmed
     if confirmed is None:
         return "Nothing was put to the test."
+    files, made = counted(len(confirmed["tested"]), "file"), verdict.number_of(confirmed)
+    if not confirmed["tested"]:
+        return "Nothing was put to the test."
+    if not made:
+        return (
+            f"{files} put to the test on a split that no trial has seen, by an earlier version: the bounds "
+            "are one-sided and hold for all files of one verdict together with 95 %."
+        )
     return (
-        f"{counted(len(confirmed['tested']), 'file')} put to the test on a split that no trial has seen. "
-        "The bound is one-sided and holds for all of them together with 95 %."
+        f"{files} put to the test on a split that no trial has seen, in {counted(made, 'verdict')}. The bounds "
+        f"are one-sided and hold for all of them together with {share(1 - confirmed['spent'])}: each verdict may "
+        f"err in four fifths of what is left of 5 %, the last in {share(confirmed['alpha'])}, its files in equal parts."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epigram.report import page
-from epigram.report.words import NOTHING, duration, grouped, percent, plain_number
+from epigram.report.words import NOTHING, duration, grouped, percent, plain_number, share
 from epigram.search import plates, slot_plates
 from epigram.search.calibration import LookReport
 from epigram.search.history import Trial
@@ -26,11 +26,12 @@ def tested(seen: Seen) -> list[str]:
             _said(seen, found[one["design"]]) if one["design"] in found else NOTHING,
             _percent(seen, one.get("error")),
             _percent(seen, one.get("upper")),
-            "confirmed" if one["passed"] else "not certain",
+            share(one.get("alpha")),
+            f"{one.get('verdict', 1)}: {'confirmed' if one['passed'] else 'not certain'}",
         )
         for one in files
     ]
-    head = ("run", "size", "the search's estimate", "error", "at most", "verdict")
+    head = ("run", "size", "the search's estimate", "error", "at most", "wrong in", "verdict")
     return [page.table(head, rows, label="Files put to the test", kind="runs")]
 
 

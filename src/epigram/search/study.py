@@ -14,11 +14,10 @@ next is what would have been proposed.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, final
@@ -27,43 +26,18 @@ from epigram import config
 from epigram.errors import ConfigError
 from epigram.records import Floor
 from epigram.runner import fence
-from epigram.search import choosing, folder, identity, study_folder, watching
+from epigram.search import asking, folder, identity, study_folder, watching
+from epigram.search.asked import Asked
 from epigram.search.common import Common
 from epigram.search.dimensions import Value
+from epigram.search.figures import outcome_of
 from epigram.search.forecasting import Fit, Forecasting
-from epigram.search.history import DURABLE, History, Outcome, Phase, Point, Trial
+from epigram.search.history import DURABLE, History, Outcome, Phase, Point, Script, Trial
 from epigram.search.ledger import Ledger
 from epigram.search.settings import PROTOCOL, StudySettings
 from epigram.search.space import Space
 
-_REPLICATES: Final = 2
-"""A design that is proposed again is trained with another seed, at most so many times."""
 _CONFIRM_SEED: Final = 1_000
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A trial to be run: what to train with, and where.
-
-    Attributes:
-        run_id: names the run.
-        number: 0, 1, 2, … in the order of asking.
-        values: the searched settings.
-        config: everything, as ``config.json`` in ``folder`` has it.
-        folder: ``config.json`` in; ``metrics.jsonl`` and ``result.json`` out.
-        run_folder: where checkpoints go, for the attempts to come.
-        attempt: 1, 2, …; see ``epigram.search.folder``.
-        seed: to train with.
-    """
-
-    run_id: str
-    number: int
-    values: Mapping[str, Value]
-    config: Mapping[str, Any]
-    folder: Path
-    run_folder: Path
-    attempt: int
-    seed: int
 
 
 @final
@@ -170,31 +144,16 @@ class Study:
 
     def propose(self) -> Trial:
         """A new trial of the search; it is in the ledger when this returns."""
-        trials = self.history.search()
-        number = len(trials)
-        began = time.perf_counter()
-        values, sampler = choosing.propose(
-            self.settings.sampler,
-            self.space,
-            trials,
-            self.objective,
-            study_seed=self.settings.seed,
-            first=self._common.first(self.space),
+        next_ = asking.proposal(
+            self.settings, self.space, self._common, self.objective, self.history.search()
         )
-        design = self._common.run_id(values, self.settings.seed)
-        same = sum(trial.design == design for trial in trials)
-        if same > _REPLICATES:
-            values = choosing.perturbed(
-                self.space,
-                values,
-                seed=identity.derived_seed(self.settings.seed, "perturb", number),
-                taken=[dict(trial.values) for trial in trials],
-            )
-            design, same = self._common.run_id(values, self.settings.seed), 0
-        seconds = time.perf_counter() - began
-        seed = self.settings.seed + same
         return self._asked(
-            values, seed, "search", design=design, sampler=sampler, ask_seconds=round(seconds, 4)
+            next_.values,
+            next_.seed,
+            "search",
+            design=next_.design,
+            sampler=next_.sampler,
+            ask_seconds=next_.ask_seconds,
         )
 
     def repeat(self, trial: Trial, index: int) -> Trial:
@@ -250,21 +209,7 @@ class Study:
         if not figures:
             outcome = folder.read_result(asked.folder, asked.run_id, asked.attempt, self.objective)
             return self.record_outcome(trial, outcome)
-        name, key = self.objective.floor.metric, self.objective.size_key
-        for wanted in (name, key):
-            if wanted not in figures:
-                raise ConfigError(f"tell: got {', '.join(figures)}; expected {name} and {key}")
-        metric, size = float(figures[name]), float(figures[key])
-        if not (math.isfinite(metric) and math.isfinite(size)):
-            outcome = Outcome("diverged", note=f"{name} is {metric}, {key} is {size}")
-        elif size <= 0:
-            raise ConfigError(f"tell: {key} is {size}, expected a number above 0")
-        else:
-            examples = figures.get("examples")
-            outcome = Outcome(
-                "finished", metric, size, examples=int(examples) if examples else None
-            )
-        return self.record_outcome(trial, outcome)
+        return self.record_outcome(trial, outcome_of(figures, self.objective))
 
     def record_outcome(self, trial: Trial, outcome: Outcome) -> Outcome:
         """Write down how a trial came out, and look at what that says of the forecasts."""
@@ -307,6 +252,16 @@ class Study:
     def record(self, kind: str, data: Mapping[str, Any]) -> None:
         """Write one event and take it into account; for a study's own driver."""
         self._record(kind, data)
+
+    def run_by(self, scripts: list[Script]) -> None:
+        """From now on trials run these files, which makes them the runs they are; for a study's own driver.
+
+        Raises:
+            RunFolderError: they are not those of before, and ``allow_code_change`` is not given.
+        """
+        if not self._allow_code_change:
+            study_folder.check_scripts(self.folder, self.history.scripts, scripts)
+        self._common = replace(self._common, scripts=tuple(one["sha256"] for one in scripts))
 
     def now(self) -> float:
         """The clock, to the millisecond."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from epigram import atomic
 from epigram.config import differences
 from epigram.errors import RunFolderError
+from epigram.search.history import Script
 
 STUDY: Final = "study.json"
 
@@ -65,3 +66,22 @@ def check_code(folder: Path, opened: Mapping[str, Any] | None, code: str) -> Non
             "could not be compared with the old ones. Begin another study, or go on all the same with "
             "allow_code_change (--allow-code-change)"
         )
+
+
+def check_scripts(folder: Path, known: list[Script] | None, scripts: list[Script]) -> None:
+    """Refuse to go on with other files than those that trials were run with; where they lie is all the same.
+
+    Raises:
+        RunFolderError: the content of one has changed, or one came or went.
+    """
+    if known is None or [one["sha256"] for one in known] == [one["sha256"] for one in scripts]:
+        return
+    shown = [
+        ", ".join(f"{one['name']} (SHA-256 {one['sha256'][:12]}…)" for one in some) or "no file"
+        for some in (known, scripts)
+    ]
+    raise RunFolderError(
+        f"{folder}: the files that trials run have changed since the study was begun: {shown[0]} there, "
+        f"{shown[1]} now. Put them back, begin another study, or go on all the same with "
+        "allow_code_change: new trials are new runs"
+    )

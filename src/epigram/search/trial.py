@@ -5,7 +5,7 @@ never see the validation split: the control split is halved, one half steers and
 validation confirms files in the end. The test set is taken away.
 
 ``compress`` squeezes a file until it sits on its floor, where half of all files would fail on other images.
-A trial's own floor is therefore stricter (``aimed``).
+A trial's own floor is therefore stricter (``margins.aimed``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from epigram.recipes import with_widths
 from epigram.records import Floor
 from epigram.runner import Fence
 from epigram.search import folder
-from epigram.search.objective import Objective
 
 _COMPRESS: Final = "compress"
 _STAGES: Final = ("plain", "structure", "finetune")
@@ -152,30 +151,6 @@ def parted(load_data: Callable[[], Splits], use: Literal["search", "confirm"]) -
     steers = control.subset(slice(0, None, 2), name=f"{control.name}/steers")
     judges = control.subset(slice(1, None, 2), name=f"{control.name}/judges")
     return Splits(whole.fit, steers, judges, None)
-
-
-def aimed(
-    floor: Floor, *, examples: int, errors: float, judges: int | None = None, margin: float = 0.0
-) -> Floor:
-    """The floor that trials compress to: stricter by what judging and confirming will ask for.
-
-    Args:
-        floor: what has to hold for certain.
-        examples: of the split that confirms.
-        errors: how many of its standard errors; 2 lets most files pass.
-        judges: examples of the split that judges trials.
-        margin: how many of its standard errors a trial has to lie above the floor to count.
-
-    Example:
-        >>> str(aimed(Floor.parse("accuracy>=0.98"), examples=5000, errors=2.0))
-        'accuracy>=0.98396'
-    """
-    error_of = Objective(floor).standard_error
-    shift = max(
-        errors * error_of(floor.value, examples), margin * error_of(floor.value, judges)
-    ) * (1 if floor.larger_is_better else -1)
-    value = min(max(floor.value + shift, 0.0), 1.0) if shift else floor.value
-    return replace(floor, value=round(value, 6))
 
 
 @final

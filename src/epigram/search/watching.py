@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from epigram.search.alarm import alarms
 from epigram.search.calibration import calibration, judged
-from epigram.search.forecasting import Forecasting, Looked, as_event
+from epigram.search.forecasting import Forecasting, Looked, as_event, rung
 from epigram.search.history import History, Trial
 from epigram.search.identity import derived_seed
 from epigram.search.objective import Objective
@@ -100,17 +100,13 @@ def disabled(history: History) -> bool:
 
 
 def new_alarms(study: Study) -> Iterator[Mapping[str, Any]]:
-    """What is wrong with the forecasts and was not known to be."""
+    """What is wrong with the forecasts and was not known to be; asked at every rung of finished trials."""
     history, objective = study.history, study.objective
+    finished = sum(trial.finished for trial in history.search())
     if not any(trial.forecasts for trial in history.search()):
         return
-    known = {(alarm["kind"], alarm.get("look")) for alarm in history.alarms}
-    share = study.settings.rule.audit_share if study.settings.stopping == "forecast" else 0.0
-    rows = judged(history, objective, audit_share=share)
-    for alarm in alarms(calibration(rows, objective)):
-        if (alarm.kind, alarm.look) not in known:
-            yield {"kind": alarm.kind, "look": alarm.look, "sentence": alarm.sentence}
-    finished = sum(trial.finished for trial in history.search())
+    if finished == rung(finished):
+        yield from _untrue(study)
     if finished % _HARM_EVERY:
         return
     harmed = would_have_stopped_the_best(history, objective)
@@ -122,6 +118,17 @@ def new_alarms(study: Study) -> Iterator[Mapping[str, Any]]:
             "sentence": f"the rule would have stopped {', '.join(harmed)}, one of the three best; "
             "its threshold is halved",
         }
+
+
+def _untrue(study: Study) -> Iterator[Mapping[str, Any]]:
+    """New alarms of a leak, or of more confidence than is kept."""
+    history, objective = study.history, study.objective
+    known = {(alarm["kind"], alarm.get("look")) for alarm in history.alarms}
+    share = study.settings.rule.audit_share if study.settings.stopping == "forecast" else 0.0
+    rows = judged(history, objective, audit_share=share)
+    for alarm in alarms(calibration(rows, objective)):
+        if (alarm.kind, alarm.look) not in known:
+            yield {"kind": alarm.kind, "look": alarm.look, "sentence": alarm.sentence}
 
 
 def _meets(trial: Trial, objective: Objective) -> bool:

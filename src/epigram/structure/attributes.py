@@ -1,4 +1,4 @@
-"""Numbers that modules keep beside their tensors and that have to follow (``num_heads``).
+"""Numbers that modules keep beside their tensors and that have to follow (``num_heads``, ``sizes[1]``).
 
 Candidates are whole numbers that ``forward`` really reads, in modules through which the units of a
 group pass, where the number is the length of an axis that those units are part of. Whether one
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from epigram.records import Attribute
 from epigram.structure.grouping import owners
+from epigram.structure.numbers import attribute_of, numbers_of
 from epigram.structure.trace import evaluating
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from epigram.records import Structure
     from epigram.structure.propagate import Propagation
 
-_MOST_KINDS_IN_PAIRS = 5
+_MOST_KINDS_IN_PAIRS = 6
 
 
 def candidates(
@@ -52,13 +53,16 @@ def candidates(
 def choices(network: nn.Module, found: Sequence[Attribute]) -> Iterator[list[Attribute]]:
     """Subsets to try, small ones first: none; one kind; two kinds; all but one kind; all.
 
-    A kind is the same number of every module of a class, following in the same way.
+    A kind is the same number of every module of a class, following in the same way. The entries of a
+    tuple are of one kind.
     """
     kinds: dict[tuple[Any, ...], list[Attribute]] = defaultdict(list)
     for attribute in found:
         module = type(network.get_submodule(attribute.module))
+        kept = attribute_of(attribute.name)
         counts = tuple(count for _, count in attribute.per_unit)
-        kinds[module, attribute.name, attribute.base, counts].append(attribute)
+        single = (attribute.base, counts) if kept == attribute.name else ()
+        kinds[module, kept, *single].append(attribute)
     names = list(kinds)
     subsets: list[list[tuple[Any, ...]]] = [[], *([name] for name in names)]
     if len(names) <= _MOST_KINDS_IN_PAIRS:
@@ -109,10 +113,7 @@ def _numbers_read(network: nn.Module, inputs: tuple[Any, ...]) -> dict[str, dict
     The modules have subclasses of their classes for that while; where a forward pass does not like
     that, every whole number counts as read.
     """
-    numbers = {
-        name: {key: value for key, value in vars(module).items() if type(value) is int}
-        for name, module in network.named_modules()
-    }
+    numbers = {name: numbers_of(module) for name, module in network.named_modules()}
     read: dict[int, set[str]] = defaultdict(set)
     before = [(module, module.__class__) for module in network.modules()]
     try:
@@ -126,7 +127,11 @@ def _numbers_read(network: nn.Module, inputs: tuple[Any, ...]) -> dict[str, dict
         for module, own in before:
             module.__class__ = own
     return {
-        name: {key: value for key, value in numbers[name].items() if key in read[id(module)]}
+        name: {
+            key: value
+            for key, value in numbers[name].items()
+            if attribute_of(key) in read[id(module)]
+        }
         for name, module in network.named_modules()
     }
 

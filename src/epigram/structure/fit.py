@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from epigram.errors import ConfigError
 from epigram.structure.attention import fit_attention_
 from epigram.structure.normalise import fit_normalisation_
+from epigram.structure.numbers import has_number, set_number_
 from epigram.structure.trace import first_names, named_tensors
 
 if TYPE_CHECKING:
@@ -66,19 +67,21 @@ def resize_to_shapes_(
 def set_attributes_(model: nn.Module, attributes: Mapping[str, int]) -> None:
     """Give modules these whole numbers (``"encoder.0.attention.num_heads": 3``), in place.
 
+    ``"encoder.0.sizes[1]"`` is an entry of a tuple or a list.
+
     Raises:
         ConfigError: a module or its attribute is not there.
     """
     modules = dict(model.named_modules())
     for path in attributes:
         module, _, name = path.rpartition(".")
-        if module not in modules or type(vars(modules[module]).get(name)) is not int:
+        if module not in modules or not has_number(modules[module], name):
             raise ConfigError(
                 f"attribute {path!r}: {type(model).__name__} has no whole number of that name"
             )
     for path, value in attributes.items():
         module, _, name = path.rpartition(".")
-        setattr(modules[module], name, int(value))
+        set_number_(modules[module], name, int(value))
 
 
 def fit_modules_(model: nn.Module, changed: list[Tensor]) -> None:

@@ -1,9 +1,15 @@
-"""A network in general position: random weights, random inputs, double precision where possible."""
+"""A network in general position: random weights, random inputs, double precision where possible.
+
+And the same network hollow: its tensors on the meta device, where a forward pass has shapes but no
+values. What fails there for its shapes costs a few milliseconds instead of the work of all layers.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +18,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from epigram.structure.surgery import copied
-from epigram.structure.trace import evaluating
+from epigram.structure.trace import evaluating, named_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +28,86 @@ _LARGE = 200_000_000
 """More parameters than this are tried in their own precision, to spare memory."""
 _LIGHT_FLOPS = 500_000_000
 _LEAST_WIDTH, _LEAST_LENGTH = 48, 16
+_TINY = 1e-150
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What trials are made on.
+
+    Attributes:
+        network: a calm copy in general position.
+        inputs: what it is called with, as little as it takes.
+        operations: floating-point operations of such a call.
+        empty: the copy :func:`hollow`; None where there is none, or a call with values costs no more.
+    """
+
+    network: nn.Module
+    inputs: tuple[Any, ...]
+    operations: int
+    empty: nn.Module | None
+
+
+def for_trials(model: nn.Module, inputs: tuple[Any, ...]) -> Subject:
+    """A copy of the network that trials can be made on."""
+    network, inputs = in_general_position(model, inputs)
+    empty = hollow(network, inputs)
+    inputs, operations = lighter(network, inputs, empty)
+    calm_(network, inputs)
+    return Subject(network, inputs, operations, empty if operations > _LIGHT_FLOPS else None)
+
+
+def hollow(network: nn.Module, inputs: tuple[Any, ...]) -> nn.Module | None:
+    """A copy whose tensors are on the meta device; None where it cannot run there.
+
+    Forward passes that look at values, or make tensors on the CPU whatever they are given, cannot.
+    """
+    memo: dict[int, Any] = {id(t): t.to("meta") for t in named_tensors(network).values()}
+    memo |= {
+        id(p): torch.nn.Parameter(memo[id(p)], requires_grad=False) for p in network.parameters()
+    }
+    try:
+        empty = copy.deepcopy(network, memo)
+    except Exception:  # noqa: BLE001 - modules may copy themselves in any way
+        return None
+    return empty if _outputs(empty, without_values(inputs)) is not None else None
+
+
+def without_values(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The shapes of these inputs, on the meta device."""
+    empty: tuple[Any, ...] = pytree.tree_map(
+        lambda x: x.to("meta") if isinstance(x, torch.Tensor) else x, inputs
+    )
+    return empty
+
+
+def calm_(network: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Scale the weights of each layer so that it puts out numbers of about one, in place.
+
+    Otherwise scales multiply from layer to layer, and a deep network makes so much of rounding that a
+    removal that is exact looks as if it were not.
+    """
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        if module in settled or not isinstance(output, torch.Tensor):
+            return None
+        settled.add(module)
+        size = float(output.square().mean().sqrt()) if output.is_floating_point() else 0.0
+        if not _TINY < size < 1.0 / _TINY:
+            return None
+        for parameter in module.parameters(recurse=False):
+            if parameter.is_floating_point():
+                parameter.data.div_(size)
+        return module.forward(*args, **kwargs)
+
+    settled: set[nn.Module] = set()
+    with contextlib.ExitStack() as stack:
+        for module in network.modules():
+            weight = module._parameters.get("weight")  # noqa: SLF001 - some classes compute their weight
+            if weight is not None and weight.dim() > 1 and not list(module.children()):
+                handle = module.register_forward_hook(hook, with_kwargs=True)
+                stack.callback(handle.remove)
+        _outputs(network, inputs)
 
 
 def in_general_position(
@@ -43,25 +129,48 @@ def in_general_position(
     return network, drawn if _runs(network, drawn) else inputs
 
 
-def lighter(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def lighter(
+    network: nn.Module, inputs: tuple[Any, ...], empty: nn.Module | None = None
+) -> tuple[tuple[Any, ...], int]:
     """Fewer examples, smaller maps or shorter sequences, where a forward pass is long and takes them.
 
-    A network that insists on a size (``view(-1, 800)``, a table of positions) keeps it.
+    A network that insists on a size (``view(-1, 800)``, a table of positions) keeps it. ``empty`` is
+    the network :func:`hollow`: operations are counted on it, and inputs it refuses are not tried.
+
+    Returns:
+        The inputs, and the floating-point operations of a forward pass on them.
     """
+    operations = flops(network, inputs, empty)
     for change in (_one_example, _half_as_wide, _half_as_wide, _half_as_long, _half_as_long):
-        if flops(network, inputs) <= _LIGHT_FLOPS:
+        if operations <= _LIGHT_FLOPS:
             break
         changed = tuple(change(x) for x in inputs)
-        if _runs(network, changed):
-            inputs = changed
-    return inputs
+        if not _same_shapes(changed, inputs) and _takes(network, changed, empty):
+            inputs, operations = changed, flops(network, changed, empty)
+    return inputs, operations
 
 
-def flops(network: nn.Module, inputs: tuple[Any, ...]) -> int:
+def flops(network: nn.Module, inputs: tuple[Any, ...], empty: nn.Module | None = None) -> int:
     """Floating-point operations of one forward pass: counted, not timed, so alike on all machines."""
+    if empty is not None:
+        network, inputs = empty, without_values(inputs)
     with FlopCounterMode(display=False) as counter, evaluating(network):
         network(*inputs)
     return int(counter.get_total_flops())
+
+
+def _takes(network: nn.Module, inputs: tuple[Any, ...], empty: nn.Module | None) -> bool:
+    if empty is not None and _outputs(empty, without_values(inputs)) is None:
+        return False
+    return _runs(network, inputs)
+
+
+def _same_shapes(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
+    a, b = (
+        [x.shape for x in pytree.tree_leaves(given) if isinstance(x, torch.Tensor)]
+        for given in (ours, theirs)
+    )
+    return a == b
 
 
 def _one_example(value: Any) -> Any:
@@ -119,11 +228,16 @@ def _doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _runs(network: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    tensors = _outputs(network, inputs)
+    return tensors is not None and all(bool(torch.isfinite(t).all()) for t in tensors)
+
+
+def _outputs(network: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor] | None:
+    """The tensors it returns; None if it raises."""
     try:
         with evaluating(network), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             leaves = pytree.tree_leaves(network(*inputs))
     except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
-        return False
-    tensors: list[Tensor] = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        return None
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from epigram.records import BoolArray, IntArray
-    from epigram.structure.labels import Cause
+    from epigram.structure.labels import Pins
     from epigram.structure.propagate import Propagation, Use
 
 
@@ -53,13 +53,13 @@ def owners(structure: Structure, propagation: Propagation) -> dict[int, str]:
 class _Axis:
     """One use of a tensor axis with the class of each index (``free``: those that may go)."""
 
-    def __init__(self, use: Use, roots: IntArray, pins: Mapping[int, Cause]) -> None:
+    def __init__(self, use: Use, roots: IntArray, pins: Pins) -> None:
         self.use, self.roots = use, roots
         self.order = np.argsort(roots, kind="stable")
         self.classes, self.starts, self.counts = np.unique(
             roots[self.order], return_index=True, return_counts=True
         )
-        self.free = np.array([c not in pins for c in self.classes.tolist()], dtype=bool)
+        self.free = pins.free(self.classes)
 
     def index(self, classes: IntArray) -> IntArray:
         """The indices of each class along this axis; shape ``[classes, k]``."""
@@ -157,13 +157,15 @@ def _positions(axes: list[_Axis], groups: list[Group]) -> list[PositionAxis]:
     return found
 
 
-def _left_whole(axes: list[_Axis], pins: Mapping[int, Cause]) -> list[LeftWhole]:
+def _left_whole(axes: list[_Axis], pins: Pins) -> list[LeftWhole]:
     """Layers some of whose units are pinned by something else than being the network's output."""
     found: dict[str, LeftWhole] = {}
     for axis in axes:
         if axis.use.role != "produces":
             continue
         name = module_name(axis.use.tensor)
+        if name in found:
+            continue
         for label in axis.classes[~axis.free].tolist():
             cause = pins[label]
             if not cause.natural and name not in found:

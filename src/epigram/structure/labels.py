@@ -17,12 +17,14 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from epigram.records import IntArray
+    from epigram.records import BoolArray, IntArray
 
 OPAQUE = 0
 """The label of what always stays: constants, and results of operations that mix units."""
 INPUT = 1
 """The label of the network's own input (moved about, or changed element by element)."""
+
+_ROOM = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,59 @@ class Cause:
     natural: bool = False
 
 
+_SPECIAL = Cause("input", "forward", "the network's input stays as it is", natural=True)
+
+
+class Pins:
+    """Why classes stay, for all classes at once: a table of places in a list of causes."""
+
+    def __init__(self, count: int) -> None:
+        self._causes = [_SPECIAL]
+        self._natural = np.ones(1, dtype=bool)
+        self._cause_of = np.full(count, -1, dtype=np.int32)
+        self._cause_of[[OPAQUE, INPUT]] = 0
+
+    def add(self, classes: IntArray, cause: Cause) -> None:
+        """These stay: for this cause, unless there is one already; being the output comes first."""
+        known = self._cause_of[classes]
+        new = (known < 0) | ~self._natural[known] if cause.natural else known < 0
+        if new.any():
+            self._cause_of[classes[new]] = len(self._causes)
+            self._causes.append(cause)
+            self._natural = np.append(self._natural, cause.natural)
+
+    def free(self, classes: IntArray) -> BoolArray:
+        """Which of these classes nothing holds."""
+        free: BoolArray = self._cause_of[classes] < 0
+        return free
+
+    def __contains__(self, label: int) -> bool:
+        return int(self._cause_of[label]) >= 0
+
+    def __getitem__(self, label: int) -> Cause:
+        place = int(self._cause_of[label])
+        if place < 0:
+            raise KeyError(label)
+        return self._causes[place]
+
+
 class LabelSpace:
     """All labels of one network, which of them belong together and which are pinned."""
 
     def __init__(self) -> None:
-        self._parent: IntArray = np.arange(2, dtype=np.int64)
+        self._room: IntArray = np.arange(_ROOM, dtype=np.int64)
+        self._parent: IntArray = self._room[:2]
         self._pins: list[tuple[IntArray, Cause]] = []
 
     def fresh(self, count: int) -> Tensor:
         """``count`` new labels, each a class of its own; shape ``[count]``."""
-        start = len(self._parent)
-        new = np.arange(start, start + count, dtype=np.int64)
-        self._parent = np.concatenate([self._parent, new])
-        return torch.from_numpy(new.copy())
+        start, end = len(self._parent), len(self._parent) + count
+        if end > len(self._room):  # by factors, so that what was there is seldom copied
+            room = np.arange(max(end, 2 * len(self._room)), dtype=np.int64)
+            room[:start] = self._parent
+            self._room = room
+        self._parent = self._room[:end]
+        return torch.arange(start, end)
 
     def find(self, labels: IntArray) -> IntArray:
         """The smallest label of each label's class; same shape."""
@@ -128,13 +170,11 @@ class LabelSpace:
         (labels,) = _without_repeats(labels)
         self._note_pins(labels.reshape(-1).numpy(), cause)
 
-    def pins(self) -> dict[int, Cause]:
+    def pins(self) -> Pins:
         """Class -> why it stays: an output if it reaches one unmixed, else the first cause met."""
-        found: dict[int, Cause] = {OPAQUE: _SPECIAL, INPUT: _SPECIAL}
+        found = Pins(len(self._parent))
         for labels, cause in self._pins:
-            for root in np.unique(self.find(labels)).tolist():
-                if root not in found or (cause.natural and not found[root].natural):
-                    found[root] = cause
+            found.add(self.find(labels), cause)
         return found
 
     def _note_pins(self, labels: IntArray, cause: Cause) -> None:
@@ -154,9 +194,6 @@ class LabelSpace:
             pairs = np.unique(high * count + low)
             a, b = pairs // count, pairs % count
             self._parent[a] = b
-
-
-_SPECIAL = Cause("input", "forward", "the network's input stays as it is", natural=True)
 
 
 def _without_repeats(*tensors: Tensor) -> Sequence[Tensor]:

@@ -4,6 +4,14 @@ Labels do not see a literal in ``forward`` (``view(-1, 800)``, ``x[:, :16]``). S
 are really removed from a copy whose weights are random, and the copy is run beside the masked one.
 Two functions that agree there agree everywhere, up to accidents of measure zero. A group whose
 removal raises, warns or changes a value is left whole, and the operation in its way is named.
+
+        all groups ──▶ shapes only, divided until each part fits ──▶ values, all that fit together
+                              │ does not fit                              │ differ
+                              ▼                                           ▼
+                        left whole                          divided again, by shapes and values
+
+Most of what is refused is refused for its shapes, and those need no values: they are tried on a hollow
+network (see :mod:`epigram.structure.general`), where there is one.
 """
 
 from __future__ import annotations
@@ -12,12 +20,13 @@ import contextlib
 import warnings
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from epigram.records import Group, LeftWhole
 from epigram.structure.attributes import candidates, choices, settled
 from epigram.structure.fit import fit_modules_, set_attributes_
-from epigram.structure.general import flops, in_general_position, lighter
+from epigram.structure.general import for_trials, without_values
+from epigram.structure.numbers import attribute_of
 from epigram.structure.obstacle import (
     Obstacle,
     counts_units,
@@ -29,7 +38,7 @@ from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
 from epigram.structure.surgery import mask_units_, shrink_parameters_
 from epigram.structure.trace import evaluating, named_tensors
-from epigram.structure.verify import compare, outputs_of
+from epigram.structure.verify import compare, other_shapes, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,11 +46,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from epigram.records import Attribute, BoolArray
+    from epigram.structure.general import Subject
     from epigram.structure.grouping import SizedStructure
     from epigram.structure.plan import Plan
     from epigram.structure.propagate import Movement, Propagation
 
 _TRIALS, _THOROUGH_TRIALS, _LEAST_TRIALS = 6, 16, 4
+_LEAST_OF_PARTS = 2
+"""Of a whole network whose parts have all been tried by themselves."""
 _BUDGET_FLOPS = 100_000_000_000
 """What trials may cost, for every decision; counted, not timed, so that results do not depend on the machine."""
 
@@ -56,15 +68,14 @@ def keep_what_can_go(
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
-    network, inputs = in_general_position(model, inputs)
-    inputs = lighter(network, inputs)
+    subject = for_trials(model, inputs)
     passed = movements_by_group(structure, propagation)
+    wanted = _TRIALS + (_THOROUGH_TRIALS if counts_units(propagation) else 0)
     trial = _Trial(
         structure,
-        network,
-        inputs,
-        patterns=_affordable(network, inputs, thorough=counts_units(propagation)),
-        numbers=candidates(structure, propagation, network, inputs),
+        subject,
+        patterns=_affordable(subject.operations, wanted=wanted),
+        numbers=candidates(structure, propagation, *_readable(subject)),
         passed=passed,
     )
     refused = trial.refused(removable)
@@ -80,9 +91,9 @@ def confirmed(
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
-    network, inputs = in_general_position(model, inputs)
-    inputs = lighter(network, inputs)
-    trial = _Trial(structure, network, inputs, patterns=_LEAST_TRIALS, numbers=[], passed={})
+    subject = for_trials(model, inputs)
+    few = _affordable(subject.operations, wanted=_LEAST_TRIALS, least=_LEAST_OF_PARTS)
+    trial = _Trial(structure, subject, patterns=few, numbers=[], passed={})
     trial.following = list(structure.attributes)
     refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
@@ -115,14 +126,18 @@ class _Trial:
     def __init__(
         self,
         structure: SizedStructure,
-        network: nn.Module,
-        inputs: tuple[Any, ...],
+        subject: Subject,
         *,
         patterns: int,
         numbers: list[Attribute],
         passed: Mapping[str, list[Movement]],
     ) -> None:
-        self.structure, self.network, self.inputs = structure, network, inputs
+        self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
+        self.empty = subject.empty
+        self.judge: Literal["shapes", "values", "both"] = "both"
+        if self.empty is not None:
+            self._without_values = without_values(self.inputs)
+            self._usual = outputs_of(self.empty, self._without_values)
         self.patterns, self.numbers = min(patterns, _LEAST_TRIALS), numbers
         self.all_patterns = patterns
         self.following: list[Attribute] = []
@@ -130,6 +145,37 @@ class _Trial:
         self._refusals: set[tuple[str, frozenset[tuple[type, str]]]] = set()
 
     def refused(self, removable: list[Group]) -> dict[str, Obstacle]:
+        """The groups that cannot go, and why.
+
+        By their shapes first; the rest then passes by its values, all of it together and with the
+        numbers that follow by then. If it does not, all is decided anew.
+        """
+        before = self.following
+        if self.empty is not None:
+            accepted, refused = self.by_shapes(removable)
+            if not accepted or self._passes(accepted):
+                return refused
+            self.following = before
+            self._refusals.clear()
+        return self.by_values(removable)
+
+    def by_shapes(self, removable: list[Group]) -> tuple[list[Group], dict[str, Obstacle]]:
+        """The groups that can go as far as shapes are concerned, and what is in the way of the others."""
+        self.judge = "shapes"
+        try:
+            return self.accept([], removable)
+        finally:
+            self.judge = "both"
+
+    def _passes(self, groups: list[Group]) -> bool:
+        """Can all of these go together, by all patterns there are?"""
+        few, self.patterns, self.judge = self.patterns, self.all_patterns, "values"
+        try:
+            return self._obstacle(groups) is None
+        finally:
+            self.patterns, self.judge = few, "both"
+
+    def by_values(self, removable: list[Group]) -> dict[str, Obstacle]:
         """The groups that cannot go, and why.
 
         Decided on a few removals each; what is accepted then passes all of them, together, or is
@@ -201,7 +247,7 @@ class _Trial:
     def _kinds(self, group: Group) -> frozenset[tuple[type, str]]:
         """The numbers that could follow the group: the class of the module, and the attribute."""
         return frozenset(
-            (type(self.network.get_submodule(a.module)), a.name)
+            (type(self.network.get_submodule(a.module)), attribute_of(a.name))
             for a in self.numbers
             if any(name == group.name for name, _ in a.per_unit)
         )
@@ -215,6 +261,9 @@ class _Trial:
 
     def _try(self, keep: dict[str, BoolArray]) -> Obstacle | None:
         plan = slice_plan(replace(self.structure, attributes=tuple(self.following)), keep)
+        obstacle = self._try_shapes(plan)
+        if obstacle is not None or self.judge == "shapes":
+            return obstacle
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -229,6 +278,19 @@ class _Trial:
             reason = f"the smaller network's output differs by {difference:.3g}"
         if not reason and caught:
             reason = self._new_warning(caught)
+        return Obstacle("", reason) if reason else None
+
+    def _try_shapes(self, plan: Plan) -> Obstacle | None:
+        """What the hollow network, where there is one, says about the smaller network's shapes."""
+        if self.empty is None or self.judge == "values":
+            return None
+        try:
+            with warnings.catch_warnings(), _shrunk(self.empty, plan):
+                warnings.simplefilter("ignore")
+                small = outputs_of(self.empty, self._without_values)
+        except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
+            return from_error(error)
+        reason = other_shapes(small, self._usual)
         return Obstacle("", reason) if reason else None
 
     def _new_warning(self, caught: list[warnings.WarningMessage]) -> str:
@@ -279,8 +341,13 @@ def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
             tensors[name].data = whole
 
 
-def _affordable(network: nn.Module, inputs: tuple[Any, ...], *, thorough: bool) -> int:
+def _readable(subject: Subject) -> tuple[nn.Module, tuple[Any, ...]]:
+    """A network and inputs whose forward pass reads what the subject's does, at the least cost."""
+    if subject.empty is None:
+        return subject.network, subject.inputs
+    return subject.empty, without_values(subject.inputs)
+
+
+def _affordable(operations: int, *, wanted: int, least: int = _LEAST_TRIALS) -> int:
     """How many removals to try of a group of groups; fewer where a forward pass is long."""
-    wanted = _TRIALS + (_THOROUGH_TRIALS if thorough else 0)
-    affordable = _BUDGET_FLOPS // max(1, 2 * flops(network, inputs))
-    return max(_LEAST_TRIALS, min(wanted, affordable))
+    return max(least, min(wanted, _BUDGET_FLOPS // max(1, 2 * operations)))

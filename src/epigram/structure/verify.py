@@ -61,9 +61,9 @@ def compare(
 
     Rounding is relative to the largest output, or to ``least_scale`` where outputs may cancel.
     """
-    if [t.shape for t in ours] != [t.shape for t in theirs]:
-        shapes = [tuple(t.shape) for t in ours], [tuple(t.shape) for t in theirs]
-        return math.inf, 0.0, f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
+    reason = other_shapes(ours, theirs)
+    if reason:
+        return math.inf, 0.0, reason
     worst = (0.0, 0.0)
     for mine, reference in zip(ours, theirs, strict=True):
         if not reference.numel():
@@ -76,6 +76,14 @@ def compare(
         if found[0] * worst[1] >= worst[0] * found[1]:  # the larger in units of what is allowed
             worst = found
     return *worst, ""
+
+
+def other_shapes(ours: list[Tensor], theirs: list[Tensor]) -> str:
+    """A sentence where the shapes of two lists of tensors differ, else ""."""
+    shapes = [tuple(t.shape) for t in ours], [tuple(t.shape) for t in theirs]
+    if shapes[0] == shapes[1]:
+        return ""
+    return f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
 
 
 def _rounding(reference: Tensor, least_scale: float) -> float:

@@ -101,7 +101,16 @@ _TURNING = frozenset(["t", "numpy_T", "mT", "transpose", "permute", "swapaxes", 
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(
-        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "view_as"), reshape
+        (
+            "view",
+            "reshape",
+            "_unsafe_view",
+            "flatten",
+            "unflatten",
+            "view_as",
+            "reshape_as",
+        ),
+        reshape,
     ),
     **dict.fromkeys(("index", "index_select", "gather", "take_along_dim"), pick),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from table_parts import Result, grouped, markdown
+from table_parts import Result, grouped, markdown, spread
 
 
 def codec(result: Result) -> list[str]:
@@ -36,6 +36,37 @@ def codec(result: Result) -> list[str]:
                 weights,
                 f"{times['encode']:.2f} ({times['nncodec_encode']:.2f})",
                 f"{times['decode']:.3f} ({times['nncodec_decode']:.3f})",
+            )
+        )
+    return markdown(head, rows)
+
+
+def bits(result: Result) -> list[str]:
+    """One row per file: medians and ranges over the seeds, and the aim."""
+    head = (
+        "file",
+        "floor on validation (met)",
+        "bytes, median (range)",
+        "aim",
+        "test error, %, median (range)",
+        "aim",
+        "by seed: bytes at test error, %",
+    )
+    rows = []
+    for name, found in result["files"].items():
+        aim, runs = found["aim"], found["runs"]
+        rows.append(
+            (
+                name,
+                f"`{found['floor']}` ({found['floors_met']} of {len(runs)})",
+                f"**{spread(found['bytes'])}**",
+                grouped(aim["bytes"]),
+                spread(found["test_error_percent"]),
+                f"{aim['test_error_percent']:.2f}",
+                ", ".join(
+                    f"{grouped(run['file_bytes'])} at {run['test_error_percent']:.2f}"
+                    for run in runs
+                ),
             )
         )
     return markdown(head, rows)

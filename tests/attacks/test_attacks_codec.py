@@ -249,10 +249,14 @@ def _absurd_mask(writer: Writer) -> None:
 def test_absurd_numbers_are_refused_by_name(fill: Callable[[Writer], None], message: str) -> None:
     writer = Writer()
     fill(writer)
-    start = time.perf_counter()
-    with pytest.raises(FormatError, match=message):
-        codec.decode(wrap(writer.finish(), "named"))
-    assert time.perf_counter() - start < 3.0  # what is compiled may have to be loaded first
+    file = wrap(writer.finish(), "named")
+    seconds = []
+    for _ in range(2):  # compiled loops are loaded once in a process, in either of the two
+        start = time.perf_counter()
+        with pytest.raises(FormatError, match=message):
+            codec.decode(file)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0
 
 
 @pytest.mark.parametrize(

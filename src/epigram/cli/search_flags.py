@@ -56,7 +56,7 @@ def parser() -> Parser:
         "--margin",
         type=_not_negative,
         metavar="K",
-        help="standard errors above the floor from which a trial counts; default: 1, and what confirming takes",
+        help="standard errors above the floor from which a trial counts; default: what confirming takes, at least 1",
     )
     known.add_argument(
         "--aim",

@@ -16,21 +16,25 @@ def aimed(
 ) -> Floor:
     """The floor that trials compress to: stricter by what judging and confirming will ask for.
 
+    A file that sits on what counts is judged by the toss of a coin, and so is its design when it is trained
+    anew. So trials aim one standard error of judging higher: five of six on their aim count.
+
     Args:
         floor: what has to hold for certain.
         examples: of the split that confirms.
         errors: how many of its standard errors; 2 lets most files pass.
         judges: examples of the split that judges trials.
-        margin: how many of its standard errors a trial has to lie above the floor to count.
+        margin: how many of its standard errors a trial has to lie above the floor to count; 0 = none.
 
     Example:
         >>> str(aimed(Floor.parse("accuracy>=0.98"), examples=5000, errors=2.0))
         'accuracy>=0.98396'
     """
     error_of = Objective(floor).standard_error
-    shift = max(
-        errors * error_of(floor.value, examples), margin * error_of(floor.value, judges)
-    ) * (1 if floor.larger_is_better else -1)
+    above = margin + 1.0 if margin else 0.0
+    shift = max(errors * error_of(floor.value, examples), above * error_of(floor.value, judges)) * (
+        1 if floor.larger_is_better else -1
+    )
     value = min(max(floor.value + shift, 0.0), 1.0) if shift else floor.value
     return replace(floor, value=round(value, 6))
 
@@ -38,8 +42,8 @@ def aimed(
 def confirmable_margin(*, judges: int, examples: int, files: int) -> float:
     """Standard errors above the floor at which a trial counts, so that its design may be confirmed.
 
-    One for its own luck, and what the bound will take: where so many files share the first verdict, a file
-    is confirmed from z standard errors of the larger split on, and these are smaller by sqrt(judges / examples).
+    What the bound will take: where so many files share the first verdict, a file is confirmed from z standard
+    errors of the other split on, which are sqrt(judges / examples) of those of judging. But one at least.
 
     Args:
         judges: examples of the split that judges trials.
@@ -47,10 +51,10 @@ def confirmable_margin(*, judges: int, examples: int, files: int) -> float:
         files: how many will be put to the test; 0 = nothing is confirmed.
 
     Example:
-        >>> confirmable_margin(judges=2500, examples=40_000, files=9)
-        1.65
+        >>> confirmable_margin(judges=5000, examples=30_000, files=9)
+        1.07
     """
     if not files:
         return 1.0
     z = NormalDist().inv_cdf(1.0 - alpha_of(1) / files)
-    return round(1.0 + z * math.sqrt(judges / examples), 2)
+    return max(1.0, round(z * math.sqrt(judges / examples), 2))

@@ -77,7 +77,7 @@ def points(name: str, images: int, other: Other) -> Any:
             other.ask("decode", out=str(place / "back.npz"))
             back = np.load(place / "back.npz")
             theirs = {n: back[n].astype(np.float32) for n in floats}
-            error = _relative_error(floats, theirs)
+            error = relative_error(floats, theirs)
             start = time.process_time()
             packed = packing.pack(floats, max_error=error)
             seconds = time.process_time() - start
@@ -85,7 +85,7 @@ def points(name: str, images: int, other: Other) -> Any:
             yield {
                 "qp": qp,
                 "nncodec_bytes": loaded["bytes"],
-                "nncodec_relative_error": round(error, 5),
+                "nncodecrelative_error": round(error, 5),
                 "nncodec_accuracy": accuracy(theirs),
                 "bytes": len(packed.data),
                 "relative_error": round(packed.relative_error, 5),
@@ -95,7 +95,7 @@ def points(name: str, images: int, other: Other) -> Any:
             }
 
 
-def _relative_error(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
+def relative_error(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:
     weights = [n for n, v in before.items() if v.ndim > 1]
     lost = sum(float(np.square(before[n].astype(np.float64) - after[n]).sum()) for n in weights)
     return float((lost / sum(float(np.square(before[n]).sum()) for n in weights)) ** 0.5)

@@ -65,7 +65,7 @@ class Coder:
         self.kit = kit
         self._s = kit.state([0, _WORD, 0, 0, mode, 0])
         self._data: Any = np.zeros(0, np.int64)
-        self._tally = kit.floats(0.0, math.inf)
+        self._tally = kit.floats(0.0, math.inf, 1.0)
         self._bits: dict[str, float] = {}
         self._section, self._since = "", 0.0
 

@@ -1,73 +1,85 @@
 """All numbers of one small tensor, bit by bit under a mixture of contexts: kernels (see ``native``).
 
-All that is learned lies in one array, ``m``: an array more is a cost of every call. The cells of a context stand side
-by side, by kind of bit and level; a cell is (P - 32768) * 256 + N, so at first 0. Cells that belong to the tensor alone (from ``OWN``
-on) begin anew with each. Weights have eight places a set. Behind them, what is looked at for one symbol or bit.
+All that is learned lies in one array, ``m``: first what is looked at for one symbol or bit, weights (eight places a set), cells that
+belong to the tensor alone and begin anew with each, then cells by context. Those of a magnitude come last and by its length, so what
+short ones use stands at the front. A cell is logit * 2**24 + (P xor 32768) * 2**8 + N, so at first 0: the logit is made when the cell is
+learned, not when it is needed. A mask, ``EVERY``, tells the compiler that a place is not negative, or it would look each time.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from epigram.codec.logits import CERTAIN, EXP, SQUASH, STRETCH
-from epigram.codec.native import kernel, new
-from epigram.codec.range_coder import ERROR, code_bit
+from epigram.codec.logits import CERTAIN, CLAMPED, EXP, STRETCH
+from epigram.codec.native import inlined, lean
+from epigram.codec.range_coder import ERROR, charge, code_bit, settle
 
 LONGEST = 33
-LEVELS, LENGTHS_AT, LOW_AT = 308, 0, 2 * 33 * 308
-SIGNS_AT = LOW_AT + 2 * 34 * 4 * 308
-OWN = SIGNS_AT + 2 * 144
-OWN_LOW, OWN_SIGNS, WEIGHTS = OWN + 33, OWN + 169, OWN + 178
-PLACES = WEIGHTS + 20 * 8
-LOGITS, FOUND, SIZE = PLACES + 7, PLACES + 15, PLACES + 21
+FOUND, WEIGHTS, SETS = 0, 8, 20
+OWN = WEIGHTS + 8 * SETS
+OWN_LOW, OWN_SIGNS, SIGNS_AT = OWN + 33, OWN + 169, OWN + 178
+CELLS, LEVELS = SIGNS_AT + 2 * 144, 308
+BLOCK = 8 * LEVELS
+SIZE, EVERY = CELLS + (LONGEST + 1) * BLOCK, (1 << 17) - 1
 LOW_SETS, SIGN_SETS = 14, 18
 CONFIDENCE = [512 * n // (2 * n + 3) for n in range(256)]
 RATE = [655360 // (10 * n + 16) for n in range(256)]
 
 
-@kernel
+def _half_octaves() -> list[int]:
+    out = [0, 1]
+    for length in range(2, 14):
+        out += [2 * length - 2] * (1 << length - 2) + [min(2 * length - 1, 24)] * (1 << length - 2)
+    return out
+
+
+HALF_OCTAVES = _half_octaves()
+"""0, 1, then two for each bit length, at most 24."""
+
+
+@inlined
 def squash(logit: int) -> int:
     """The probability of log-odds, 16..65520."""
-    if logit >= CERTAIN:
-        return 65520
-    if logit <= -CERTAIN:
-        return 16
-    return max(16, min(SQUASH[logit + CERTAIN], 65520))
+    return CLAMPED[max(-CERTAIN, min(logit, CERTAIN)) + CERTAIN]
 
 
-@kernel
+@inlined
 def decayed(exponent: int) -> int:
     """4096 * exp(-exponent / 256), at most 4095."""
     return min(4095, EXP[min(exponent, CERTAIN)] >> 18)
 
 
-@kernel
+@inlined
 def level(value: int) -> int:
-    """Half octaves: 0, 1, then two for each bit length, at most 24."""
-    if value < 2:
-        return value
-    if value >= 8192:
-        return 24
-    length = 2
-    while value >> length:
-        length += 1
-    return min(2 * length - 2 + (value >> length - 2 & 1), 24)
+    """Of a value that is not negative, 0..24."""
+    return HALF_OCTAVES[min(value, 8191)]
 
 
-@kernel
+@inlined
+def octaves(size: int, mean: int) -> int:
+    """By how many a size is above a quarter of the mean, 0..4: level(8 * size // (mean + 1)) // 2, undivided."""
+    eight, unit = 8 * size, 2 * (mean + 1)
+    above = 1 if eight >= unit else 0
+    above += 1 if eight >= 2 * unit else 0
+    above += 1 if eight >= 4 * unit else 0
+    above += 1 if eight >= 8 * unit else 0
+    return above
+
+
+@inlined
 def near(value: int, mean: int) -> int:
     """How large a number is beside the mean, and on which side: 0..8, 4 in the middle."""
-    size = min(4, level(8 * abs(value) // (mean + 1)) // 2)
+    size = octaves(abs(value), mean)
     return 4 + size if value > 0 else 4 - size
 
 
-@kernel
+@inlined
 def sign3(value: int) -> int:
     """0, 1, 2 for what is negative, zero, positive."""
     return 2 if value > 0 else 0 if value < 0 else 1
 
 
-@kernel
+@lean
 def share(first: int, second: int, third: int) -> int:
     """First * second // third, whose product may need more than 63 bits."""
     if first < 1 << 31 and second < 1 << 31:
@@ -82,52 +94,52 @@ def share(first: int, second: int, third: int) -> int:
     return whole
 
 
-@kernel
+@inlined
 def mix(
-    s: Any, data: Any, bits: Any, m: Any, many: int, weights: int, guide: int, given: int
-) -> int:
-    """One bit: ``guide`` is what the geometric law expects; the contexts' cells are at ``many`` places."""
-    m[LOGITS] = guide
+    s: Any, data: Any, bits: Any, m: Any, first: int, many: int, weights: int, guide: int, given: int
+) -> int:  # fmt: skip
+    """One bit: ``guide`` is what the geometric law expects; the cells are ``many`` of those found, from ``first`` on."""
+    weights &= EVERY
     total = guide * m[weights]
     for i in range(many):
-        cell = m[m[PLACES + i]]
-        logit = STRETCH[(cell >> 8) + 32768 >> 4] * CONFIDENCE[cell & 255] >> 8
-        m[LOGITS + 1 + i] = logit
-        total += logit * m[weights + 1 + i]
+        total += (m[first + m[FOUND + i] & EVERY] >> 24) * m[weights + 1 + i]
     p = squash(total >> 16)
-    bit = code_bit(s, data, bits, p << 8, given)
-    error = ((bit << 16) - p) * 4
-    for i in range(many + 1):
-        m[weights + i] += m[LOGITS + i] * error + 65536 >> 17
-    target = 32767 if bit else -32768
+    bit = code_bit(s, data, p << 8, given)
+    charge(s, bits, (p if bit else 65536 - p) << 8)
+    error, target = ((bit << 16) - p) * 4, 65535 if bit else 0
+    m[weights] += guide * error + 65536 >> 17
     for i in range(many):
-        cell = m[m[PLACES + i]]
-        seen = cell & 255
-        expected = (cell >> 8) + ((target - (cell >> 8)) * RATE[seen] >> 16)
-        m[m[PLACES + i]] = (expected << 8) + min(seen + 1, 255)
+        place = first + m[FOUND + i] & EVERY
+        cell = m[place]
+        m[weights + 1 + i] += (cell >> 24) * error + 65536 >> 17
+        seen, before = cell & 255, (cell >> 8 & 65535) ^ 32768
+        expected = before + ((target - before) * RATE[seen] >> 16)
+        seen = min(seen + 1, 255)
+        logit = STRETCH[expected >> 4 & 4095] * CONFIDENCE[seen] >> 8
+        m[place] = (logit << 24) + ((expected ^ 32768) << 8) + seen
     return bit
 
 
-@kernel
+@inlined
 def magnitude_levels(
     m: Any, row: int, col: int, around: int, mean: int, before: int, above: int, left: int
 ) -> None:
     """Where the six contexts of a magnitude have their cells, from the first of a kind of bit."""
     low, high = level(row), level(col)
-    m[FOUND], m[FOUND + 1], m[FOUND + 2] = low, 25 + high, 50 + level(4 * around)
-    m[FOUND + 3], m[FOUND + 4] = 75 + level(mean), 100 + 12 * min(low, 11) + min(high, 11)
-    m[FOUND + 5] = 244 + 16 * min(before, 3) + 4 * min(above, 3) + min(left, 3)
+    m[FOUND + 1], m[FOUND + 2], m[FOUND + 3] = low, 25 + high, 50 + level(4 * around)
+    m[FOUND + 4], m[FOUND + 5] = 75 + level(mean), 100 + 12 * min(low, 11) + min(high, 11)
+    m[FOUND + 6] = 244 + 16 * min(before, 3) + 4 * min(above, 3) + min(left, 3)
 
 
-@kernel
+@lean
 def code_mixed(
-    s: Any, data: Any, bits: Any, m: Any, values: Any,
+    s: Any, data: Any, bits: Any, m: Any, values: Any, sums: Any,
     rows: int, columns: int, rest: int, width: int, told: int,
 ) -> None:  # fmt: skip
-    """The symbols of a tensor in C order; ``told`` is the mean of the magnitudes, 16ths, about."""
-    for i in range(OWN, WEIGHTS):
+    """The symbols of a tensor in C order; ``sums`` are its columns', zeros; ``told`` is about 16 times the mean magnitude."""
+    for i in range(OWN, SIGNS_AT):
         m[i] = 0
-    sums, total, at, kind = new(columns), 0, 0, 1 if rows > 1 else 0
+    total, at, kind = 0, 0, 1 if rows > 1 else 0
     for row in range(rows):
         row_sum, row_count = 0, 0
         for column in range(columns):
@@ -163,7 +175,7 @@ def code_mixed(
                     sign_places(m, kind, mean, size, left, up, aslant, across, beside)
                     is_minus = 1 if values[at] < 0 else 0
                     weights = WEIGHTS + 8 * (SIGN_SETS + kind)
-                    if mix(s, data, bits, m, 6, weights, 0, is_minus):
+                    if mix(s, data, bits, m, 0, 6, weights, 0, is_minus):
                         values[at] = -size
                     else:
                         values[at] = size
@@ -172,9 +184,10 @@ def code_mixed(
                 row_sum, row_count, total = row_sum + size, row_count + 1, total + size
                 sums[column] += size
                 at += 1
+    settle(s, bits)
 
 
-@kernel
+@inlined
 def length_guide(length: int, mean: int) -> int:
     """Log-odds that a magnitude is longer than so many bits, by the geometric law."""
     if length:
@@ -182,52 +195,44 @@ def length_guide(length: int, mean: int) -> int:
     return STRETCH[min(4095, 8192 * mean // (2 * mean + 16) if mean < 1 << 40 else 4095)]
 
 
-@kernel
+@inlined
 def code_magnitude(s: Any, data: Any, bits: Any, m: Any, kind: int, mean: int, given: int) -> int:
     """Its bit length in unary, then the bits below the top one."""
-    length, target = 0, 0
+    length, target, out = 0, 0, 0
     while given >> target:
         target += 1
     while length < LONGEST:
-        first = LENGTHS_AT + (kind * LONGEST + length) * LEVELS
-        m[PLACES] = OWN + length
-        for i in range(6):
-            m[PLACES + 1 + i] = first + m[FOUND + i]
+        first = CELLS + length * BLOCK + 4 * kind * LEVELS
+        m[FOUND] = OWN + length - first
         weights, more = WEIGHTS + 8 * (7 * kind + min(length, 6)), 1 if length < target else 0
-        if not mix(s, data, bits, m, 7, weights, length_guide(length, mean), more):
+        if not mix(s, data, bits, m, first, 7, weights, length_guide(length, mean), more):
             break
-        length += 1
-    if not length:
-        return 0
-    out = 1
+        length, out = length + 1, 1
     for shift in range(length - 2, -1, -1):
-        guide, depth, bit = max(-((4096 << shift) // (mean + 8)), -2000), length - 2 - shift, 0
-        if s[ERROR]:
-            return 0
-        if depth < 2:
-            first = LOW_AT + ((kind * 34 + length) * 4 + out) * LEVELS
-            m[PLACES] = OWN_LOW + 4 * length + out
-            for i in range(6):
-                m[PLACES + 1 + i] = first + m[FOUND + i]
-            weights = WEIGHTS + 8 * (LOW_SETS + 2 * kind + depth)
-            bit = mix(s, data, bits, m, 7, weights, guide, given >> shift & 1)
+        guide, bit = max(-((4096 << shift) // (mean + 8)), -2000), given >> shift & 1
+        if out < 4:
+            first = CELLS + length * BLOCK + (4 * kind + out) * LEVELS
+            m[FOUND] = OWN_LOW + 4 * length + out - first
+            weights = WEIGHTS + 8 * (LOW_SETS + 2 * kind + out // 2)
+            bit = mix(s, data, bits, m, first, 7, weights, guide, bit)
         else:
-            bit = code_bit(s, data, bits, squash(guide) << 8, given >> shift & 1)
+            p = squash(guide)
+            bit = code_bit(s, data, p << 8, bit)
+            charge(s, bits, (p if bit else 65536 - p) << 8)
         out = 2 * out + bit
     return out
 
 
-@kernel
+@inlined
 def sign_places(
     m: Any, kind: int, mean: int, size: int, left: int, up: int, aslant: int, across: int, beside: int
 ) -> None:  # fmt: skip
     """The cells of a sign; that of the tensor's own is its last, and here the first."""
     slope = near(2 * left + 2 * up + aslant + across, mean)
-    relative = min(3, level(8 * size // (mean + 1)) // 2)
     at, a, b = SIGNS_AT + 144 * kind, sign3(left), sign3(up)
-    m[PLACES] = OWN_SIGNS + slope
-    m[PLACES + 1] = at + 3 * a + b
-    m[PLACES + 2] = at + 9 + 4 * slope + relative
-    m[PLACES + 3] = at + 45 + 3 * sign3(beside) + sign3(left + up)
-    m[PLACES + 4] = at + 54 + 27 * a + 9 * b + 3 * sign3(aslant) + sign3(across)
-    m[PLACES + 5] = at + 135 + near(up, mean)
+    m[FOUND] = OWN_SIGNS + slope
+    m[FOUND + 1] = at + 3 * a + b
+    m[FOUND + 2] = at + 9 + 4 * slope + min(3, octaves(size, mean))
+    m[FOUND + 3] = at + 45 + 3 * sign3(beside) + sign3(left + up)
+    m[FOUND + 4] = at + 54 + 27 * a + 9 * b + 3 * sign3(aslant) + sign3(across)
+    m[FOUND + 5] = at + 135 + near(up, mean)

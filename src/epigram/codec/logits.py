@@ -28,3 +28,5 @@ SQUASH = [*_RISING, *((1 << _BITS + 16) // ((1 << _BITS) + _e) for _e in EXP[1:]
 """Probabilities of the log-odds from -CERTAIN on."""
 STRETCH = [bisect_left(SQUASH, 16 * _p + 8) - CERTAIN for _p in range(4096)]
 """Log-odds of (p + 1/2) / 4096."""
+CLAMPED = [max(16, min(_p, 65520)) for _p in SQUASH]
+"""The same probabilities, none so near to certain that a mistake costs more than 12 bits."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epigram.codec.coder import Coder
-from epigram.codec.contexts import PLACES, SIGN_SETS, SIZE, WEIGHTS
+from epigram.codec.contexts import BLOCK, CELLS, SETS, SIGN_SETS, SIZE, WEIGHTS
 from epigram.codec.native import Kit
 
 MOST_SYMBOLS = 1 << 15
@@ -27,24 +27,26 @@ class Mixer:
 
     def __init__(self) -> None:
         self._model: Any = None
+        self._used = 0
 
-    def fork(self) -> Mixer:
+    def fork(self, kit: Kit) -> Mixer:
         """One that knows as much and learns apart."""
         out = Mixer()
         if self._model is not None:
-            out._model = self._model.copy()
+            out._model, out._used = kit.zeros(SIZE), self._used
+            out._model[: self._used] = self._model[: self._used]
         return out
 
-    def array(self, kit: Kit) -> Any:
-        """What is learned, as its kernels take it."""
+    def array(self, kit: Kit, longest: int) -> Any:
+        """What is learned, as its kernels take it; a writer's numbers have so many bits."""
         if self._model is None:
-            model = np.zeros(SIZE, np.int64)
-            weights = model[WEIGHTS:PLACES].reshape(-1, 8)
-            weights[:, 0] = _GUIDE
-            weights[:, 1:] = _WEIGHT
-            weights[SIGN_SETS:, 0] = 0
-            weights[SIGN_SETS:, 1:] = _SIGN_WEIGHT
-            self._model = kit.array(model)
+            self._model = kit.zeros(SIZE)
+            guides, others = [_GUIDE] * SIGN_SETS, [_WEIGHT] * SIGN_SETS
+            guides += [0] * (SETS - SIGN_SETS)
+            others += [_SIGN_WEIGHT] * (SETS - SIGN_SETS)
+            weights = [[guide, *[other] * 7] for guide, other in zip(guides, others, strict=True)]
+            self._model[WEIGHTS : WEIGHTS + 8 * SETS] = kit.array(np.array(weights))
+        self._used = max(self._used, CELLS + (longest + 1) * BLOCK)
         return self._model
 
 
@@ -69,6 +71,7 @@ def code_mixed(
     count = grid[0] * grid[1] * grid[2]
     longest = 0 if values is None else int(np.abs(values).max()).bit_length()
     numbers = coder.kit.zeros(count) if values is None else coder.kit.array(values)
-    model = mixer.array(coder.kit)
-    coder.run(coder.kit.code_mixed, (2 * longest + 1) * count, model, numbers, *grid, width, mean)
+    model = mixer.array(coder.kit, longest)
+    sums, most = coder.kit.zeros(grid[1]), (2 * longest + 1) * count
+    coder.run(coder.kit.code_mixed, most, model, numbers, sums, *grid, width, mean)
     return np.asarray(numbers, dtype=np.int64)

@@ -30,10 +30,11 @@ log2 = math.log2
 WARM, COLD = 1 << 15, 1 << 19
 """Work (see ``fit_for``) after which what is compiled is loaded, and is made where there is nothing to load."""
 _WORK = [0]
+_SHORT = 256
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 _KERNELS: dict[str, FunctionType] = {}
-_INLINED: set[str] = set()
+_OPTIONS: dict[str, dict[str, Any]] = {}
 
 
 def kernel(function: AnyFunction) -> AnyFunction:
@@ -43,8 +44,14 @@ def kernel(function: AnyFunction) -> AnyFunction:
 
 
 def inlined(function: AnyFunction) -> AnyFunction:
-    """A kernel that is put into those that call it: a call counts the references to its arrays."""
-    _INLINED.add(function.__name__)
+    """A kernel that is put into those that call it."""
+    _OPTIONS[function.__name__] = {"inline": "always"}
+    return kernel(function)
+
+
+def lean(function: AnyFunction) -> AnyFunction:
+    """A kernel that makes no arrays: numba need not count the references to those it, and what is put into it, is given."""
+    _OPTIONS[function.__name__] = {"_nrt": False}
     return kernel(function)
 
 
@@ -67,14 +74,14 @@ class Kit:
     """All kernels in one form, as attributes, and the arrays they work on.
 
     Args:
-        build: what is done to each function before it is called, and whether it is to be put into its callers.
+        build: what is done to each function, with numba's options for it, before it is called.
         given: names that the kernels see beside, or instead of, those of their modules.
         is_compiled: do kernels take arrays of int64 rather than lists?
     """
 
     def __init__(
         self,
-        build: Callable[[FunctionType, bool], Callable[..., Any]],
+        build: Callable[[FunctionType, dict[str, Any]], Callable[..., Any]],
         given: dict[str, Any],
         *,
         is_compiled: bool,
@@ -86,10 +93,10 @@ class Kit:
         for name, function in _KERNELS.items():
             scope = dict(function.__globals__)
             if is_compiled:
-                scope |= {k: np.array(v) for k, v in scope.items() if _is_table(v)}
+                scope |= {k: _table(v) for k, v in scope.items() if _is_table(v)}
             copy = FunctionType(function.__code__, scope, name, function.__defaults__)
             copy.__module__, copy.__qualname__ = function.__module__, f"{name}_{_stamp()}"
-            built[name] = build(copy, name in _INLINED)
+            built[name] = build(copy, _OPTIONS.get(name, {}))
             scopes.append(scope)
         for scope in scopes:
             scope.update(built | given)
@@ -154,11 +161,10 @@ def _compiled() -> Kit | None:
     try:
         numba = _numba()
 
-        def build(function: FunctionType, is_inlined: bool) -> Any:
-            how = "always" if is_inlined else "never"
-            return numba.njit(cache=True, nogil=True, error_model="numpy", inline=how)(function)
+        def build(function: FunctionType, options: dict[str, Any]) -> Any:
+            return numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
 
-        zeros = build(cast("FunctionType", inspect.unwrap(_zeros)), is_inlined=True)
+        zeros = build(cast("FunctionType", inspect.unwrap(_zeros)), {"inline": "always"})
         return Kit(build, {"u64": np.uint64, "i64": np.int64, "new": zeros}, is_compiled=True)
     except (ImportError, RuntimeError):  # the second: no folder for the cache can be written
         return None
@@ -184,6 +190,15 @@ def _zeros(size: int) -> Any:
 
 def _is_table(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], int)
+
+
+def _table(values: list[int]) -> NDArray[np.signedinteger[Any]]:
+    """Long tables in the shortest kind of integer, so that they stay in the processor's cache together."""
+    kinds = (np.int16, np.int32) if len(values) > _SHORT else ()
+    for kind in kinds:
+        if np.iinfo(kind).min <= min(values) and max(values) <= np.iinfo(kind).max:
+            return np.array(values, dtype=kind)
+    return np.array(values, dtype=np.int64)
 
 
 @cache

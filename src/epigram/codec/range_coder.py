@@ -1,24 +1,25 @@
 """The range coder of docs/format.md, a symbol at a time: kernels (see ``native``).
 
 ``s`` is the state: integers by the names below. ``data`` is what is read, words of 32 bits, or what is
-written, symbols as start * 2**25 + width, which ``pack`` turns into words. ``bits`` is the ideal code length so far
-and the most it may be.
+written, symbols as start * 2**25 + width, which ``pack`` turns into words. ``bits`` is the ideal code length so far,
+the most it may be, and the probability of symbols that are not in the first yet.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from epigram.codec.native import i64, inlined, kernel, log2, u64
+from epigram.codec.native import i64, inlined, lean, log2, u64
 
 PRECISION = 24
 TOTAL = 1 << PRECISION
 LOW, RANGE, POSITION, ERROR, MODE, CODED = 0, 1, 2, 3, 4, 5
 READ, WRITE, DRY = 0, 1, 2
 BROKEN, LONG = 1, 2
+_ONE, _RARE = 2.0**-PRECISION, 2.0**-900
 
 
-@kernel
+@lean
 def begin(s: Any, data: Any) -> None:
     """The first two words of what is read; ``LOW`` is the number less the coder's low."""
     first, second = 0, 0
@@ -46,7 +47,7 @@ def advance(s: Any, data: Any, start: int, width: int) -> None:
     s[LOW], s[RANGE] = low, wide
 
 
-@kernel
+@lean
 def pack(s: Any, words: Any, tape: Any, count: int) -> None:
     """Symbols of a tape as words; what is in ``s`` then is the low and the range behind them."""
     low, wide, position = u64(s[LOW]), u64(s[RANGE]), s[POSITION]
@@ -74,11 +75,27 @@ def account(s: Any, bits: Any, more: float, count: int) -> None:
     """Add to what has been coded; a stream cannot hold more than its length."""
     s[CODED] += count
     bits[0] += more
-    if bits[0] > bits[1]:
+    if bits[0] > bits[1] and not s[ERROR]:
         s[ERROR] = LONG
 
 
-@kernel
+@inlined
+def settle(s: Any, bits: Any) -> None:
+    """Account what was charged."""
+    account(s, bits, -log2(bits[2]), 0)
+    bits[2] = 1.0
+
+
+@inlined
+def charge(s: Any, bits: Any, width: int) -> None:
+    """A symbol of this frequency, to be settled: a product takes less than a logarithm."""
+    s[CODED] += 1
+    bits[2] *= width * _ONE
+    if bits[2] < _RARE:
+        settle(s, bits)
+
+
+@lean
 def code_block(
     s: Any, data: Any, table: Any, at: int, size: int, values: Any, start: int, end: int, seen: Any
 ) -> None:
@@ -124,16 +141,16 @@ def code_block(
     s[POSITION] = position
 
 
-@kernel
-def code_bit(s: Any, data: Any, bits: Any, one: int, given: int) -> int:
-    """A bit that is 1 with frequency ``one``; the 0 comes first."""
+@inlined
+def code_bit(s: Any, data: Any, one: int, given: int) -> int:
+    """A bit that is 1 with frequency ``one``; the 0 comes first. Not accounted."""
     zero, bit = TOTAL - one, given
     if s[MODE] == READ:
         unit, low = u64(s[RANGE]) >> u64(24), u64(s[LOW])
         if low >= unit << u64(24):
             s[ERROR] = BROKEN
-            return 0
-        if low >= unit * u64(zero):
+            bit = 0
+        elif low >= unit * u64(zero):
             bit = 1
             advance(s, data, zero, one)
         else:
@@ -142,15 +159,16 @@ def code_bit(s: Any, data: Any, bits: Any, one: int, given: int) -> int:
     elif s[MODE] == WRITE:
         data[s[POSITION]] = zero << 25 | one if bit else zero
         s[POSITION] += 1
-    account(s, bits, PRECISION - log2(one if bit else zero), 1)
     return bit
 
 
-@kernel
+@lean
 def code_flag(s: Any, data: Any, bits: Any, zeros: int, ones: int, given: int) -> int:
     """A bit that was so often 0 and 1 before; -1 where it cannot be read."""
     one = ((2 * ones + 1) << PRECISION) // (2 * (zeros + ones) + 2)
-    bit = code_bit(s, data, bits, max(1, min(one, TOTAL - 1)), given)
+    one = max(1, min(one, TOTAL - 1))
+    bit = code_bit(s, data, one, given)
+    account(s, bits, PRECISION - log2(one if bit else TOTAL - one), 1)
     return -1 if s[ERROR] else bit
 
 
@@ -174,7 +192,7 @@ def code_even(s: Any, data: Any, size: int, given: int) -> int:
     return value
 
 
-@kernel
+@lean
 def code_one(s: Any, data: Any, bits: Any, size: int, given: int) -> int:
     """One of them, accounted; -1 where it cannot be read."""
     account(s, bits, PRECISION - log2(TOTAL // size), 1)
@@ -184,7 +202,7 @@ def code_one(s: Any, data: Any, bits: Any, size: int, given: int) -> int:
     return -1 if s[ERROR] else value
 
 
-@kernel
+@lean
 def code_evens(s: Any, data: Any, bits: Any, size: int, values: Any, count: int) -> None:
     """So many of them; refused before they are read where the stream cannot hold them."""
     if size == 1:
@@ -198,7 +216,7 @@ def code_evens(s: Any, data: Any, bits: Any, size: int, values: Any, count: int)
         values[i] = code_even(s, data, size, values[i])
 
 
-@kernel
+@lean
 def code_table(
     s: Any, data: Any, bits: Any, table: Any, size: int, seen: Any, values: Any, count: int
 ) -> None:

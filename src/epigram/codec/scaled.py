@@ -7,6 +7,7 @@ by index: all parities first (they give the states, so the grids), then the rest
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,13 +35,14 @@ class ScaledStates:
         self.rows, self.columns = Flag(), Flag()
         self.centred, self.centres = Flag(), [Flag() for _ in range(8)]
 
-    def fork(self) -> ScaledStates:
-        """One that knows as much and learns apart."""
-        out = ScaledStates()
+    def fork(self, *, learns: bool) -> ScaledStates:
+        """One that knows as much and, if it ``learns``, has tables of its own; its flags are its own anyway."""
+        out = copy(self)
         for name, value in vars(self).items():
-            if isinstance(value, Flag | Bank):
+            if isinstance(value, Flag):
                 setattr(out, name, value.fork())
-        out.bucket, out.steps = self.bucket, [flag.fork() for flag in self.steps]
+        out.bank = self.bank.fork() if learns else self.bank
+        out.steps = [flag.fork() for flag in self.steps]
         out.centres = [flag.fork() for flag in self.centres]
         return out
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from zlib import crc32
 
+import numpy as np
+
 from epigram.codec.coder import Coder, Flag
 from epigram.codec.limits import Limits
 from epigram.errors import FormatError
@@ -84,7 +86,8 @@ def code_fingerprint(coder: Coder, dense: Mapping[str, Shape], *, writing: bool)
     """
     whole, parities = _fingerprint(dense)
     got = coder.below(1 << FINGERPRINT_BITS, whole if writing else None)
-    bits = [coder.below(2, bit if writing else None) for bit in parities]
+    given = np.array(parities, dtype=np.int32) if writing else None
+    bits = coder.uniform(2, given, len(parities)).tolist()
     for (name, shape), bit, expected in zip(dense.items(), bits, parities, strict=True):
         if bit != expected:
             raise FormatError(

@@ -6,6 +6,8 @@ scaled tables are always taken.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,11 +42,12 @@ class SymbolStates:
         self.scaled, self.mixer = ScaledStates(), Mixer()
         self.used = 0
 
-    def fork(self) -> SymbolStates:
-        """One that knows as much and learns apart."""
-        out = SymbolStates(tries=self.tries, kit=self.kit)
-        out.some, out.mixed, out.used = self.some.fork(), self.mixed.fork(), self.used
-        out.scaled, out.mixer = self.scaled.fork(), self.mixer.fork()
+    def fork(self, *, mixed: bool) -> SymbolStates:
+        """One that knows as much and learns apart; what only the other model writes to is shared."""
+        out = copy(self)
+        out.some, out.mixed = self.some.fork(), self.mixed.fork()
+        out.scaled = self.scaled.fork(learns=not mixed)
+        out.mixer = self.mixer.fork(self.kit) if mixed else self.mixer
         return out
 
     def bits(self, values: NDArray[np.int32], shape: Shape) -> float:
@@ -59,7 +62,7 @@ class SymbolStates:
         small = len(values) <= MOST_SYMBOLS and self.used + len(values) <= MOST_MIXED
         tried = []
         for mixed in (False, True) if small else (False,):
-            tape, states = Tape(self.kit), self.fork()
+            tape, states = Tape(self.kit), self.fork(mixed=mixed)
             states.code_as(tape, label, values, shape, mixed)
             tried.append((tape, states))
         return min(tried, key=lambda one: one[0].total_bits)

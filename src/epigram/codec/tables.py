@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from epigram.codec.escapes import escapes, wide
-from epigram.codec.native import i64, kernel, log2, new
+from epigram.codec.native import i64, kernel, lean, log2, new
 from epigram.codec.range_coder import ERROR, PRECISION, TOTAL, account, code_block
 
 QUARTERS = [1024, 1218, 1448, 1722]
@@ -28,7 +28,7 @@ def mean_of(bucket: int) -> int:
     return (QUARTERS[bucket % 4] << bucket // 4) >> 6
 
 
-@kernel
+@lean
 def refresh(bank: Any, at: int, size: int) -> None:
     """Frequencies in the proportions of the counts: count * (2**24 - n) div their sum, plus 1; the rest is the first's."""
     total, left = 0, TOTAL
@@ -66,7 +66,7 @@ def guess(bank: Any, at: int, kind: int, bucket: int) -> None:
     refresh(bank, at, SIZES[kind])
 
 
-@kernel
+@lean
 def learn(bank: Any, at: int, kind: int, seen: Any, count: int) -> None:
     """Count symbols, both signs of a magnitude alike; old ones weigh less once there are many."""
     size, counts = SIZES[kind], at + COUNTS

@@ -61,6 +61,8 @@ def _walk(parities: list[int]) -> list[int]:
 
 def indices(integers: Integers) -> Integers | None:
     """K of each integer along the first axis, or None if no trellis made them."""
+    if len(integers) > _WALKED and indices(integers[:_WALKED]) is None:
+        return None
     odd = integers & 1
     k = (integers + np.sign(integers) * odd) >> 1
     grid = states(k & 1) & 1

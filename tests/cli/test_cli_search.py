@@ -21,6 +21,8 @@ def loaders():
     return whole
 """
 
+VARY = ("lenet-5/mnist", "--vary")
+
 
 def call(*words: str) -> search.Search | str:
     return search.read(search.parser(), words)
@@ -74,16 +76,46 @@ def test_a_trial_has_a_limit(
         (("lenet-5/mnist", "--trails", "3"), "unknown flag '--trails'; did you mean '--trials'?"),
         (("lenet-5/mnist", "--floor", "good"), "expected 'metric>=value'"),
         ((), "expected a recipe"),
+        ((*VARY, "structure.kl_wait=1..3"), "did you mean 'structure.kl_weight'?"),
+        ((*VARY, "structure.kl_weight=-1..3"), "expected a finite number >= 0"),
+        ((*VARY, "widths.fc9=10..30"), "unknown key 'widths.fc9'; did you mean"),
+        ((*VARY, "seed=0..3"), "seed: cannot be varied"),
+        ((*VARY, "page=true|false"), "page: cannot be varied, trials would be the same"),
+        ((*VARY, "teacher_share=0..1", "--teacher_share", "0.5"), "fixed by the flag"),
+        ((*VARY, "teacher_share=0..1", "--vary", "teacher_share=0..0.5"), "named twice"),
+        ((*VARY, "widths.fc1=9..99", "--from", "x"), "--from names has its own widths"),
     ],
-    ids=["recipe", "trials", "vary", "range", "flag", "floor", "nothing"],
+    ids=[
+        "recipe",
+        "trials",
+        "vary",
+        "range",
+        "flag",
+        "floor",
+        "nothing",
+        "no-setting",
+        "refused-value",
+        "no-width",
+        "seed",
+        "bookkeeping",
+        "fixed",
+        "twice",
+        "taken",
+    ],
 )
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["search", "dry-run"])
 def test_a_wrong_call_is_one_line(
-    words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    says: str,
+    dry: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert cli.main(["search", *words]) == 2
+    assert cli.main(["search", *words, "--out", str(tmp_path / "s"), *dry]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+    assert not (tmp_path / "s").exists()
 
 
 def test_help_lists_the_flags(capsys: pytest.CaptureFixture[str]) -> None:

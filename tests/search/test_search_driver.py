@@ -428,6 +428,19 @@ def test_garbage_in_a_curve_is_said_once(tmp_path: Path) -> None:
         assert "no step of a curve: 'Epoch 1'" in line
 
 
+def test_garbage_in_the_curve_of_a_trial_that_has_ended_is_said_too(tmp_path: Path) -> None:
+    def odd(job: Job) -> FakeTrial:
+        shout = (0.01, lambda: (job.folder / "metrics.jsonl").write_text("Epoch 1\n"))
+        return FakeTrial(0.02, steps=[shout, *toy.trial(job, with_curve=False, seconds=0.02).steps])
+
+    said: list[str] = []
+    with toy.open_study(tmp_path) as study:
+        toy.drive(study, 1, behaviour=odd, say=said.append)
+        assert outcomes(study) == ["finished"]
+    (line,) = said
+    assert "no step of a curve: 'Epoch 1'" in line
+
+
 @pytest.mark.slow
 def test_a_thousand_small_trials_cost_little_and_leave_memory_flat(tmp_path: Path) -> None:
     behave: Behaviour = lambda job: toy.trial(job, with_curve=False, seconds=0.01)  # noqa: E731

@@ -168,6 +168,35 @@ def test_the_command_exports_to_optuna(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "study" / "export" / "optuna.db").is_file()
 
 
+def test_the_command_writes_the_page_of_a_search_that_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with toy.open_study(tmp_path / "study") as study:
+        study.tell(study.ask(), accuracy=0.95, size_bytes=10.0)
+        assert cli.main(["report", str(tmp_path / "study")]) == 0
+        page = Path(capsys.readouterr().out.strip())
+        assert page == tmp_path / "study" / "report" / "index.html"
+        assert "Size against error" in page.read_text()
+        path = tmp_path / "study" / "ledger.jsonl"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 4
+        path.write_bytes(content)
+        assert cli.main(["report", str(tmp_path / "study")]) == 2
+        error = capsys.readouterr().err
+        assert "ledger.jsonl, line " in error
+        assert error.count("\n") == 1
+
+
+def test_where_nothing_is_confirmed_nor_feasible_the_nearest_is_shown(tmp_path: Path) -> None:
+    with toy.open_study(tmp_path, floor="accuracy>=0.99") as study:
+        for accuracy in (0.9, 0.97, 0.95):
+            study.tell(study.ask(), accuracy=accuracy, size_bytes=100.0)
+        run_id = list(study.history)[1].run_id
+    said = f"the nearest is trial 1 ({run_id}) with accuracy 0.97 at 100 size_bytes"
+    assert said in report.facts(tmp_path)["sentence"]
+    assert said in report.build(tmp_path).read_text()
+
+
 def test_an_attempt_lasts_until_it_was_last_heard_of(tmp_path: Path) -> None:
     """Its driver dies at 20 s and the next sitting finds it at 5000 s."""
     now = 0.0

@@ -118,6 +118,33 @@ def test_a_repeated_proposal_becomes_a_replicate_then_another_point(tmp_path: Pa
         assert {seed for _, seed in found} == {0, 1, 2}
 
 
+def test_where_every_point_was_tried_replicates_go_on_and_nothing_known_is_lost(
+    tmp_path: Path,
+) -> None:
+    space = Space({"act": Choice(("relu", "gelu"))})
+    with toy.open_study(tmp_path, space=space, base={"act": "relu", "seed": 0}) as study:
+        for told in range(10):
+            study.tell(study.ask(), accuracy=0.95, size_bytes=10.0 + told)
+        assert len(study) == 10
+        assert len(set(study.history.trials)) == 10
+        sizes = [t.outcome.size for t in study.history if t.outcome]
+        assert sizes == [10.0 + told for told in range(10)]
+        designs = {trial.design for trial in study.history}
+        assert len(designs) == 2
+
+
+@pytest.mark.parametrize("name", ["seed", "inner.seed"])
+def test_what_makes_no_difference_to_a_trial_cannot_be_varied(name: str, tmp_path: Path) -> None:
+    space = Space({name: Choice((0, 1))})
+    base = {"seed": 0, "inner": {"seed": 0}}
+    if name == "inner.seed":  # a setting like any other
+        with toy.open_study(tmp_path, space=space, base=base) as study:
+            assert study.ask().number == 0
+        return
+    with pytest.raises(ConfigError, match="each trial has a seed of its own"):
+        toy.open_study(tmp_path, space=space, base=base)
+
+
 def test_two_drivers_on_one_study_are_refused(tmp_path: Path) -> None:
     with (
         toy.open_study(tmp_path),

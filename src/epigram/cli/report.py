@@ -1,4 +1,4 @@
-"""``epigram report``: a run's page, pictures and movies, written again from what the run left."""
+"""``epigram report``: a run's page, pictures and movies, or a search's, written again from what it left."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from epigram.cli.parser import Parser, add_output_flags
 def run(argv: Sequence[str]) -> int:
     """Write ``report/`` of each folder, or what Optuna reads of it."""
     parser = Parser("report", "Write the HTML page of runs, and the pictures and movies behind it.")
-    parser.add_argument("folders", nargs="+", metavar="folder", help="a run's folder")
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="folder",
+        help="a run's folder, or a search's, going on or not",
+    )
     parser.add_argument(
         "--optuna",
         action="store_true",
-        help="the folders are of searches: write export/optuna.db for optuna-dashboard instead",
+        help="the folders are of searches: write export/optuna.db for optuna-dashboard instead of the page",
     )
     add_output_flags(parser)
     options = parser.parse(argv)
@@ -31,6 +36,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _page(folder: Path) -> Path | str:
+    if (folder / "study.json").is_file():
+        from epigram.search import report as search_report
+
+        return search_report.build(folder)
     from epigram import report
 
     return report.build(folder)

@@ -83,6 +83,9 @@ def read(flags_known: Parser, argv: Sequence[str]) -> Search | str:
     Raises:
         ConfigError: the call is wrong.
     """
+    from epigram import recipes
+    from epigram.search.common import Common
+
     known, overrides = flags.split_settings(flags_known, argv)
     wants_help = any(token in {"-h", "--help"} for token in known)
     options = flags_known.parse([token for token in known if token not in {"-h", "--help"}])
@@ -94,13 +97,16 @@ def read(flags_known: Parser, argv: Sequence[str]) -> Search | str:
     floor = Floor.parse(options.floor or recipe.floor or _missing_floor())
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", recipe.name)
     folder = Path(options.out or Path("runs") / f"search-{name}")
-    return Search(recipe, settings, _space(options, recipe, overrides), floor, folder, options)
+    space = _space(options, recipe, overrides)
+    Common(settings, widths=recipes.widths(recipe)).check(space)
+    return Search(recipe, settings, space, floor, folder, options)
 
 
 def _space(options: argparse.Namespace, recipe: Recipe, fixed: dict[str, str]) -> Space:
     """What is varied: what ``--vary`` names, else the preset without what a flag has fixed."""
     from epigram import recipes
     from epigram.search import Space, dimensions, preset
+    from epigram.search.space import WIDTHS
 
     widths = recipes.widths(recipe)
     if options.from_folder is not None:
@@ -113,7 +119,13 @@ def _space(options: argparse.Namespace, recipe: Recipe, fixed: dict[str, str]) -
         name, equals, values = text.partition("=")
         if not equals:
             raise ConfigError(f"--vary: got {text!r}, expected SETTING=RANGE, such as lr=0.1..3")
-        named[name.strip()] = dimensions.parse(values, where=f"--vary {name.strip()}")
+        name = name.strip()
+        if name in named or name in fixed:
+            twice = "named twice" if name in named else f"fixed by the flag --{name} as well"
+            raise ConfigError(f"--vary {name}: {twice}; expected one or the other")
+        if options.from_folder is not None and name.startswith(f"{WIDTHS}."):
+            raise ConfigError(f"--vary {name}: the network that --from names has its own widths")
+        named[name] = dimensions.parse(values, where=f"--vary {name}")
     return Space(named)
 
 

@@ -16,7 +16,7 @@ from epigram.search.settings import StudySettings
 from epigram.search.space import Space
 
 _REPLICATES: Final = 2
-"""A design that is proposed again is trained with another seed, at most so many times."""
+"""A design that is proposed again is trained with another seed, at most so many times as long as another is left."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def proposal(
             seed=identity.derived_seed(settings.seed, "perturb", len(trials)),
             taken=[dict(trial.values) for trial in trials],
         )
-        design, same = common.run_id(values, settings.seed), 0
+        design = common.run_id(values, settings.seed)
+        same = sum(trial.design == design for trial in trials)  # 0, unless every point was tried
     seconds = time.perf_counter() - began
     return Proposal(values, settings.seed + same, design, sampler, round(seconds, 4))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from epigram import config
+from epigram.errors import ConfigError
 from epigram.search import identity
 from epigram.search.dimensions import Value
 from epigram.search.history import Phase
@@ -43,9 +44,18 @@ class Common:
         """Refuse a space that the settings refuse.
 
         Raises:
-            ConfigError: see ``space.check_fits``.
+            ConfigError: see ``space.check_fits``; or what is varied makes no difference to what a trial is.
         """
         check_fits(space, self.base, self.widths)
+        for name, dimension in space.dimensions.items():
+            ends = (dimension.at(0.0), dimension.at(1.0))
+            first, last = (self.run_id({name: end}, seed=0) for end in ends)
+            if first == last:
+                why = "each trial has a seed of its own" if name == "seed" else "it is bookkeeping"
+                raise ConfigError(
+                    f"{name}: cannot be varied, trials would be the same ({why}); expected a setting that "
+                    "a result depends on"
+                )
 
     def first(self, space: Space) -> dict[str, Value]:
         """The known-safe point: what the settings have where nothing is varied."""

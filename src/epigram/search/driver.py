@@ -146,6 +146,7 @@ class Driver:
             note = "; ".join(part for part in (live.overdue, exit_.note) if part)
             exit_ = replace(exit_, reason="timeout", note=note)
         take_points(self.study, live.trial, live.tail)
+        self._speak_of_garbage(live)
         written = folder.read_result(
             live.asked.folder, exit_.run_id, exit_.attempt, self.study.objective
         )

@@ -124,15 +124,16 @@ def _facts(about: Mapping[str, Any], seen: Seen, reports: list[LookReport]) -> d
     kinds = [t.outcome.kind for t in history.search() if t.outcome is not None]
     best = next(iter(watching.feasible(history, objective)), None)
     nearest = watching.nearest(history, objective)
+    near = None if nearest is None else _described(nearest, seen)
     return {
         "floor": str(objective.floor),
         "seed": about["settings"]["seed"],
         "trials": len(kinds),
         "outcomes": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
         "best": None if best is None else _described(best, seen),
-        "nearest": None if nearest is None else _described(nearest, seen),
+        "nearest": near,
         "confirmed": history.confirmed,
-        "sentence": _sentence(seen, best is not None),
+        "sentence": _sentence(seen, best is not None, near),
         "forecasts": [report.plain() for report in reports],
         "alarms": list(history.alarms),
         "containment": history.containment,
@@ -150,13 +151,20 @@ def _described(trial: Any, seen: Seen) -> dict[str, Any]:
     }
 
 
-def _sentence(seen: Seen, feasible: bool) -> str:
+def _sentence(seen: Seen, feasible: bool, nearest: Mapping[str, Any] | None) -> str:
     confirmed = seen.history.confirmed
     if confirmed is not None:
         return str(confirmed["sentence"])
     if feasible:
         return "nothing is confirmed yet: figures of a search are those of the luckiest trials"
-    return "no feasible design so far: no trial meets the floor with the margin asked for"
+    start = "no feasible design so far: no trial meets the floor with the margin asked for"
+    if nearest is None:
+        return start
+    metric = f"{seen.objective.floor.metric} {nearest['metric']:.5g}"
+    return (
+        f"{start}; the nearest is trial {nearest['number']} ({nearest['run_id']}) with {metric} at "
+        f"{nearest['size']:g} {seen.objective.size_key}"
+    )
 
 
 def _tiles(found: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -9,6 +9,7 @@ import pytest
 
 from epigram import cli
 from epigram.cli import search
+from epigram.runner.cards import NoCards
 
 NETWORK = """
 from tests.pipeline import tiny_recipe
@@ -116,6 +117,18 @@ def test_a_wrong_call_is_one_line(
     assert says in error
     assert error.count("\n") == 1
     assert not (tmp_path / "s").exists()
+
+
+def test_a_card_that_is_not_there_is_refused_before_any_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("epigram.runner.local.find_probe", NoCards)
+    words = ["search", "lenet-300-100/mnist", "--floor", "accuracy>=0.98", "--device", "cuda"]
+    assert cli.main([*words, "--out", str(tmp_path / "s")]) == 2
+    error = capsys.readouterr().err
+    assert "shows no graphics card" in error
+    assert "--device cpu" in error
+    assert error.count("\n") == 1
 
 
 def test_help_lists_the_flags(capsys: pytest.CaptureFixture[str]) -> None:

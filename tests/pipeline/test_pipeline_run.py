@@ -196,6 +196,8 @@ def test_what_a_run_would_refuse_can_be_asked_beforehand() -> None:
     check_recipe(recipe(), Floor.parse("accuracy>=0.8"))
     with pytest.raises(ConfigError, match="accuracy"):
         check_recipe(recipe(), Floor.parse("accurracy>=0.9"))
+    with pytest.raises(ConfigError, match=r"write '98.2%' or 0.982"):
+        check_recipe(recipe(), Floor.parse("accuracy>=98.2"))
     with pytest.raises(UnsupportedModelError, match="without a layer to make variational"):
         check_recipe(recipe(build=nn.Flatten), Floor.parse("accuracy>=0.8"))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from epigram.cli import DONE, FLOOR_NOT_MET, asked, flags, output, plan, starts
 from epigram.cli.parser import Parser
 from epigram.cli.search_flags import parser
-from epigram.errors import ConfigError
+from epigram.errors import ConfigError, ExecutorError
 from epigram.records import Floor
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _executor(call: Search) -> contextlib.AbstractContextManager[Executor]:
     """Slots of this machine (cards, else shares of the processor), of a Ray cluster, or of Slurm.
 
     Raises:
-        ExecutorError: the cluster cannot be had.
+        ExecutorError: the cluster, or a card, cannot be had.
     """
     from epigram import runner
 
@@ -195,7 +195,15 @@ def _executor(call: Search) -> contextlib.AbstractContextManager[Executor]:
             name, folder=call.folder / "slurm", count=options.parallel, with_cards=with_cards
         )
     if with_cards:
-        return runner.LocalExecutor(name)
+        executor = runner.LocalExecutor(name)
+        cards = [s for s in executor.slots() if isinstance(s, runner.LocalSlot) and s.card]
+        if call.settings.device.startswith("cuda") and not cards:
+            executor.close()
+            raise ExecutorError(
+                f"device: got {call.settings.device}, but NVML shows no graphics card here; "
+                "expected the driver and `pip install nvidia-ml-py`, or --device cpu"
+            )
+        return executor
     return runner.LocalExecutor(name, slots=runner.processor_slots(options.parallel))
 
 

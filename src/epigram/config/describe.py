@@ -48,13 +48,14 @@ def section_type(hint: Any) -> type | None:
 
 
 def unknown_key(key: str, known: Sequence[str]) -> ConfigError:
-    """The answer to a key nobody knows: the nearest one, or all of them."""
+    """The answer to a key nobody knows: the nearest one, or all of them by their groups."""
     near = difflib.get_close_matches(key, known, n=1) or [
         name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]
     ]
     if near:
         return ConfigError(f"unknown key '{key}'; did you mean '{near[0]}'?")
-    return ConfigError(f"unknown key '{key}'; the keys are {', '.join(known)}")
+    groups = dict.fromkeys(f"{n.partition('.')[0]}.*" if "." in n else n for n in known)
+    return ConfigError(f"unknown key '{key}'; the keys are {', '.join(groups)}")
 
 
 def type_name(hint: Any) -> str:

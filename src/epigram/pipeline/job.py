@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import epigram
 from epigram import config
 from epigram.data import Splits, TensorSet, check_fits
-from epigram.errors import InterruptedRunError
+from epigram.errors import ConfigError, InterruptedRunError
 from epigram.evaluate import Evaluation, evaluate
 from epigram.goal import Goal
 from epigram.pipeline.identity import describe_recipe
@@ -81,7 +81,7 @@ class Job:
         """Is the floor's metric one that can be measured? Asked before time is spent.
 
         Raises:
-            ConfigError: it is unknown; the message lists those there are.
+            ConfigError: it is unknown (the message lists those there are), or an accuracy above 1.
             DataError: the data are not for a classifier.
         """
         if self.floor is not None:
@@ -89,6 +89,7 @@ class Job:
             figures = evaluate(self.build(), few, preprocess=self.recipe.preprocess)
             if self.floor.metric not in self.recipe.metrics:
                 figures.metric(self.floor.metric)
+                _check_share(self.floor)
 
     def resolve(self, goal: Goal, plain: nn.Module) -> None:
         """Settle the floor and the budget, now that the plain network is known."""
@@ -208,3 +209,12 @@ def environment() -> Mapping[str, str | int]:
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
     }
+
+
+def _check_share(floor: Floor) -> None:
+    """An accuracy is a share: 98.2 of a hundred is 0.982."""
+    if floor.metric == "accuracy" and floor.value > 1.0:
+        raise ConfigError(
+            f"floor: got {floor}, expected an accuracy of at most 1; "
+            f"write '98.2%' or 0.982 for 98.2 per cent"
+        )

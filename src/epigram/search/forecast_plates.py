@@ -59,30 +59,39 @@ def calibrated(reports: Sequence[LookReport]) -> Plate | Absent:
         return Absent(title, "No forecast has been judged yet.")
 
     def draw(theme: Theme) -> Figure:
-        figure = new_figure(height=2.9, width=6.4)
-        left, right = figure.subplots(1, 2)
+        figure = new_figure(height=2.9, width=9.0)
+        inside, tenths, chances = figure.subplots(1, 3)
         for place, report in enumerate(reports):
+            colour = theme.cycle[place % len(theme.cycle)]
             masses = list(report.coverage)
             shares, lows, highs = zip(*report.coverage.values(), strict=True)
             offset = 0.012 * (place - (len(reports) - 1) / 2)
             at = [mass + offset for mass in masses]
-            colour = theme.cycle[place % len(theme.cycle)]
-            left.vlines(at, lows, highs, color=colour, linewidth=1.2)
-            left.scatter(at, shares, s=20, color=colour, label=f"at {report.look:.0%}")
-        left.plot([0.4, 1.0], [0.4, 1.0], color=theme.muted, linewidth=0.9)
-        left.set_xlabel("intervals of")
-        left.set_ylabel("outcomes inside")
-        left.legend(loc="lower right")
-        totals = np.sum([report.pit for report in reports], axis=0)
-        edges = np.arange(len(totals)) / len(totals)
-        right.bar(edges, totals, width=0.095, align="edge", color=theme.bayes)
-        right.axhline(float(totals.mean()), color=theme.muted, linewidth=0.9)
-        right.set_xlabel("where the outcome fell in its forecast")
-        right.set_ylabel("forecasts")
+            inside.vlines(at, lows, highs, color=colour, linewidth=1.2)
+            inside.scatter(at, shares, s=20, color=colour, label=f"at {report.look:.0%}")
+            edges = np.linspace(0.0, 1.0, len(report.pit) + 1)
+            tenths.stairs(np.array(report.pit) / report.n, edges, color=colour, linewidth=1.4)
+            told, came, counts = zip(*report.reliability, strict=True)
+            sizes = 8 + 60 * np.array(counts) / report.n
+            chances.plot(told, came, color=colour, linewidth=0.9)
+            chances.scatter(told, came, s=sizes, color=colour)
+        inside.plot([0.4, 1.0], [0.4, 1.0], color=theme.muted, linewidth=0.9)
+        tenths.axhline(1 / len(reports[0].pit), color=theme.muted, linewidth=0.9)
+        tenths.set_ylim(bottom=0.0)
+        chances.plot([0.0, 1.0], [0.0, 1.0], color=theme.muted, linewidth=0.9)
+        inside.set_xlabel("intervals of")
+        inside.set_ylabel("outcomes inside")
+        inside.legend(loc="lower right")
+        tenths.set_xlabel("where the outcome fell in its forecast")
+        tenths.set_ylabel("share of forecasts")
+        chances.set_xlabel("forecast chance to meet the floor")
+        chances.set_ylabel("share that met it")
         return figure
 
     caption = (
         "Left: how many outcomes lay in the intervals of 50, 80 and 90 %, with 95 % intervals of that "
-        "share. Right: flat if the forecasts are honest, a hill if they are too wide, a bowl if too narrow."
+        "share. Middle: flat if the forecasts are honest, a hill if they are too wide, a bowl if too narrow. "
+        "Right: on the line if chances are honest; larger dots stand for more forecasts."
     )
-    return Plate("calibration", title, caption, "Coverage of intervals and a PIT histogram.", draw)
+    words = "Coverage of intervals, a PIT histogram and a reliability diagram for each look."
+    return Plate("calibration", title, caption, words, draw)

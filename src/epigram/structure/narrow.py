@@ -41,13 +41,18 @@ class Count(int):
 
     whole: int
 
-    def __new__(cls, left: int, whole: int) -> Count:
+    def __new__(cls, left: int, whole: int) -> Count:  # noqa: PYI034 - beartype cannot follow Self here
         count = super().__new__(cls, left)
         count.whole = whole
         return count
 
-    def __getnewargs__(self) -> tuple[int, int]:
+    def __getnewargs__(self) -> tuple[int, int]:  # type: ignore[override]
         return int(self), self.whole
+
+    def __mul__(self, other: Any) -> Any:
+        return int(self) * other
+
+    __rmul__ = __mul__  # symbolic sizes refuse subclasses of int
 
     def __rfloordiv__(self, width: Any) -> Any:
         return width // self.whole
@@ -83,13 +88,13 @@ def narrow_(module: nn.Module, name: str) -> None:
     """Have this number's losses told from the input's width by ``forward``: the module changes its class."""
     own: Any = type(module)
     before: Mapping[str, int] = getattr(module, "whole_numbers", {})
-    numbers = {name: int(vars(module)[name])} | before
+    numbers = {name: int(vars(module)[name]), **before}
     module.whole_numbers = numbers  # type: ignore[assignment]
     module.__class__ = _narrow_class(getattr(own, "wide", own), tuple(numbers))
 
 
 @functools.cache
-def _narrow_class(wide: type[nn.Module], names: tuple[str, ...]) -> type[nn.Module]:
+def _narrow_class(wide: Any, names: tuple[str, ...]) -> Any:
     """A subclass of the user's class; each of the numbers is a :class:`Count` to who reads it."""
 
     @functools.wraps(wide.forward)
@@ -112,10 +117,11 @@ def _counted(name: str) -> property:
     return property(get, put)
 
 
-def _renewed(wide: type[nn.Module], names: tuple[str, ...]) -> nn.Module:
+def _renewed(wide: Any, names: tuple[str, ...]) -> nn.Module:
     """An empty instance, to be filled by its ``__setstate__``."""
     own = _narrow_class(wide, names)
-    return own.__new__(own)
+    empty: nn.Module = own.__new__(own)
+    return empty
 
 
 class _LastSizeFollows(TorchFunctionMode):

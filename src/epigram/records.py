@@ -19,6 +19,9 @@ SlicePlan: TypeAlias = Mapping[str, Mapping[int, IntArray]]
 
 Role: TypeAlias = Literal["produces", "reads", "carries", "consumed"]
 
+NARROW = " (narrow)"
+"""What the path of a number ends in whose module has to become narrow with it."""
+
 
 # --- structure: which units fall together -----------------------------------------------------
 
@@ -81,18 +84,21 @@ class Attribute:
     """A whole number that a module keeps beside its tensors (``num_heads``) and that follows groups.
 
     Its value is ``base`` plus, for each ``(group, count)`` of ``per_unit``, so many for every unit of
-    the group that is left.
+    the group that is left. ``narrow``: its module's ``forward`` takes the width of a unit from that of its
+    input, and is read another way as soon as units are gone.
     """
 
     module: str
     name: str
     base: int
     per_unit: tuple[tuple[str, int], ...]
+    narrow: bool = False
 
     @property
     def path(self) -> str:
-        """The qualified name, ``encoder.0.attention.num_heads``."""
-        return f"{self.module}.{self.name}" if self.module else self.name
+        """The qualified name, ``encoder.0.attention.num_heads``; ``num_heads (narrow)`` where it is."""
+        name = self.name + NARROW * self.narrow
+        return f"{self.module}.{name}" if self.module else name
 
     def value(self, units: Mapping[str, int]) -> int:
         """What it has to be where ``units`` of each group are left."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from epigram.records import Attribute
 from epigram.structure.grouping import owners
+from epigram.structure.narrow import can_be_narrow
 from epigram.structure.numbers import attribute_of, numbers_of
 from epigram.structure.trace import evaluating
 
@@ -54,8 +56,24 @@ def choices(network: nn.Module, found: Sequence[Attribute]) -> Iterator[list[Att
     """Subsets to try, small ones first: none; one kind; two kinds; all but one kind; all.
 
     A kind is the same number of every module of a class, following in the same way. The entries of a
-    tuple are of one kind.
+    tuple are of one kind. Then all of them once more, with modules that become narrow.
     """
+    subsets = list(_subsets(network, found))
+    yield from subsets
+    for subset in subsets:
+        narrow = [_narrowed(attribute, network) for attribute in subset]
+        if narrow != subset:
+            yield narrow
+
+
+def _narrowed(attribute: Attribute, network: nn.Module) -> Attribute:
+    """The same number following in a narrow module, where that can be."""
+    whole = attribute_of(attribute.name) == attribute.name
+    can = whole and can_be_narrow(network.get_submodule(attribute.module))
+    return replace(attribute, narrow=True) if can else attribute
+
+
+def _subsets(network: nn.Module, found: Sequence[Attribute]) -> Iterator[list[Attribute]]:
     kinds: dict[tuple[Any, ...], list[Attribute]] = defaultdict(list)
     for attribute in found:
         module = type(network.get_submodule(attribute.module))

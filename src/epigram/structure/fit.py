@@ -11,7 +11,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from epigram.errors import ConfigError
+from epigram.records import NARROW
 from epigram.structure.attention import fit_attention_
+from epigram.structure.narrow import narrow_
 from epigram.structure.normalise import fit_normalisation_
 from epigram.structure.numbers import has_number, set_number_
 from epigram.structure.trace import first_names, named_tensors
@@ -67,20 +69,23 @@ def resize_to_shapes_(
 def set_attributes_(model: nn.Module, attributes: Mapping[str, int]) -> None:
     """Give modules these whole numbers (``"encoder.0.attention.num_heads": 3``), in place.
 
-    ``"encoder.0.sizes[1]"`` is an entry of a tuple or a list.
+    ``"encoder.0.sizes[1]"`` is an entry of a tuple or a list; ``"encoder.0.num_heads (narrow)"`` makes the
+    module narrow, too (:mod:`epigram.structure.narrow`).
 
     Raises:
         ConfigError: a module or its attribute is not there.
     """
     modules = dict(model.named_modules())
     for path in attributes:
-        module, _, name = path.rpartition(".")
+        module, _, name = path.removesuffix(NARROW).rpartition(".")
         if module not in modules or not has_number(modules[module], name):
             raise ConfigError(
                 f"attribute {path!r}: {type(model).__name__} has no whole number of that name"
             )
     for path, value in attributes.items():
-        module, _, name = path.rpartition(".")
+        module, _, name = path.removesuffix(NARROW).rpartition(".")
+        if path.endswith(NARROW):
+            narrow_(modules[module], name)
         set_number_(modules[module], name, int(value))
 
 

@@ -27,7 +27,7 @@ def numbers_of(module: nn.Module) -> dict[str, int]:
     """
     held: Mapping[str, Any] = vars(module)
     found = {name: value for name, value in held.items() if type(value) is int}
-    if _is_of_torch(module):
+    if is_of_torch(module):
         return found
     for name, value in held.items():
         if _are_numbers(value):
@@ -71,6 +71,7 @@ def _are_numbers(value: Any) -> bool:
     return 0 < len(value) <= _MOST_ENTRIES and all(type(entry) is int for entry in value)
 
 
-def _is_of_torch(module: nn.Module) -> bool:
+def is_of_torch(module: nn.Module) -> bool:
+    """Is its class one of torch's own layers, or made of one?"""
     bases = [kind for kind in type(module).__mro__ if kind is not nn.Module]
     return any(kind.__module__.startswith("torch.nn.modules.") for kind in bases)

@@ -167,7 +167,7 @@ def _united(model: nn.Module, found: dict[str, SizedStructure]) -> SizedStructur
         ]
         left += [replace(entry, where=_path(name, entry.where)) for entry in part.left_whole]
         attributes += [
-            Attribute(_path(name, a.module), a.name, a.base, _renamed_counts(a, name))
+            replace(a, module=_path(name, a.module), per_unit=_renamed_counts(a, name))
             for a in part.attributes
             if all(group in kept for group, _ in a.per_unit)
         ]

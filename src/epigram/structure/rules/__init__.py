@@ -41,7 +41,8 @@ _NOT_WHAT_THE_NAME_SAYS = {("view", "dtype"), ("reshape", "dtype")}
 def find_rule(target: OpOverload, name: str) -> Rule:
     """The rule for an operator: by PyTorch's own point-wise tag, by name, or the one that pins."""
     overload = str(target).rpartition(".")[2]
-    if torch.Tag.pointwise in target.tags or overload == "other":
+    pointwise = torch.Tag.pointwise in target.tags and name != "clone"
+    if pointwise or overload == "other":
         return elementwise.rule
     if (name, overload) in _NOT_WHAT_THE_NAME_SAYS:
         return opaque.rule

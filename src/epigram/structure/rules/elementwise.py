@@ -68,6 +68,12 @@ def first(call: Call) -> Value:
     return call.results(call.subject)
 
 
+def copy(call: Call) -> Value:
+    """A copy of a bias is as good as the bias; a layer that is given it produces its units."""
+    weight = call.weight("self")
+    return weight if weight is not None and len(weight.shape) == 1 else first(call)
+
+
 def prelu(call: Call) -> Value:
     """PReLU: one slope for all, or one per channel."""
     labels, weight = call.subject, call.weight("weight")
@@ -108,6 +114,7 @@ def _beside(first_labels: Tensor, second: Tensor) -> str:
 RULES: dict[str, Rule] = {
     "prelu": prelu,
     "glu": gated,
+    "clone": copy,
     **dict.fromkeys(
         [
             "hardswish",
@@ -124,7 +131,6 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(
         [
-            "clone",
             "contiguous",
             "detach",
             "alias",

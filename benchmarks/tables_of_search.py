@@ -20,7 +20,7 @@ def searches(result: Result) -> list[str]:
     """A row per seed, bytes of the confirmed files; then the ratios."""
     cells = result["cells"]
     methods = list(dict.fromkeys(key.partition("/")[0] for key in cells))
-    seeds = list(dict.fromkeys(key.partition("/")[2] for key in cells))
+    seeds = sorted({key.partition("/")[2] for key in cells}, key=int)
     rows = []
     for seed in seeds:
         own = {m: cells[f"{m}/{seed}"] for m in methods if f"{m}/{seed}" in cells}

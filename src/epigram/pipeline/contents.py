@@ -13,6 +13,7 @@ from epigram import codec
 from epigram.codec import Profile
 from epigram.convert import CodedNetwork, CodedParameter
 from epigram.pipeline.idle import idle_units, with_live, without_live, without_units
+from epigram.pipeline.storable import storable
 from epigram.records import BoolArray, CodedTensor, FileContents, GroupEdit, RawTensor
 from epigram.structure import SizedStructure, analyse
 
@@ -51,7 +52,7 @@ class Shaped:
         recipe: str,
     ) -> Shaped:
         """Analyse a plain network; one that cannot be analysed keeps its units."""
-        structure = analyse(network, example, on_failure="leave")
+        structure = storable(analyse(network, example, on_failure="leave"))
         return cls(structure, dense_shapes, dense_kept, example, profile, recipe)
 
 

@@ -15,12 +15,13 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from epigram import atomic, codec
-from epigram.convert import Twin, bayesianize
+from epigram.convert import Twin
 from epigram.errors import RunFolderError
 from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import PLAIN, Job
 from epigram.pipeline.steering import Controller
+from epigram.pipeline.storable import storable_twin
 from epigram.prune import Removabilities, Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
@@ -153,7 +154,7 @@ def steer(learner: Steered, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
 
 def structure_stage(job: Job, plain: nn.Module) -> tuple[Twin, Removabilities]:
     """The twin of the plain network, trained and shrunken; and each dense unit's last removability."""
-    twin = bayesianize(plain, job.example, settings=job.settings.posterior)
+    twin = storable_twin(plain, job.example, job.settings.posterior)
     shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
     job.fit(StructureLearner(twin, shrinker, job), job.settings.structure, "structure")
     shrinker.look(twin)

@@ -71,12 +71,7 @@ def points(name: str, images: int, other: Other) -> Any:
         place = Path(folder)
         np.savez(place / "in.npz", **floats)
         for qp in QPS:
-            loaded = other.ask(
-                "load", source=str(place / "in.npz"), qp=qp, dq=True, out=str(place / "q.npz")
-            )
-            other.ask("decode", out=str(place / "back.npz"))
-            back = np.load(place / "back.npz")
-            theirs = {n: back[n].astype(np.float32) for n in floats}
+            size, theirs = by_nncodec(other, place, floats, qp)
             error = relative_error(floats, theirs)
             start = time.process_time()
             packed = packing.pack(floats, max_error=error)
@@ -84,15 +79,27 @@ def points(name: str, images: int, other: Other) -> Any:
             ours = {t.name: t.values() for t in packed.contents.tensors}
             yield {
                 "qp": qp,
-                "nncodec_bytes": loaded["bytes"],
+                "nncodec_bytes": size,
                 "nncodecrelative_error": round(error, 5),
                 "nncodec_accuracy": accuracy(theirs),
                 "bytes": len(packed.data),
                 "relative_error": round(packed.relative_error, 5),
                 "accuracy": accuracy(ours),
-                "ratio": round(len(packed.data) / loaded["bytes"], 4),
+                "ratio": round(len(packed.data) / size, 4),
                 "cpu_seconds": round(seconds, 2),
             }
+
+
+def by_nncodec(
+    other: Other, place: Path, floats: dict[str, np.ndarray], qp: int
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Bytes and values of NNCodec's file of ``place/in.npz``."""
+    loaded = other.ask(
+        "load", source=str(place / "in.npz"), qp=qp, dq=True, out=str(place / "q.npz")
+    )
+    other.ask("decode", out=str(place / "back.npz"))
+    back = np.load(place / "back.npz")
+    return loaded["bytes"], {n: back[n].astype(np.float32) for n in floats}
 
 
 def relative_error(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 import record
 import torch
 from numpy.typing import NDArray
-from pack import relative_error
+from pack import by_nncodec, relative_error
 
 from codec import Other
 from epigram.cli import asked
@@ -77,19 +77,14 @@ def measured(name: str, images: int, other: Other) -> tuple[float, list[dict[str
         place = Path(folder)
         np.savez(place / "in.npz", **floats)
         for qp in QPS:
-            loaded = other.ask(
-                "load", source=str(place / "in.npz"), qp=qp, dq=True, out=str(place / "q.npz")
-            )
-            other.ask("decode", out=str(place / "back.npz"))
-            back = np.load(place / "back.npz")
-            theirs = {n: back[n].astype(np.float32) for n in floats}
+            size, theirs = by_nncodec(other, place, floats, qp)
             error = relative_error(floats, theirs)
             packed = packing.pack(floats, max_error=error)
             points.append(
                 {
                     "qp": qp,
                     "relative_error": round(error, 5),
-                    "nncodec": {"bytes": loaded["bytes"], "accuracy": accuracy(theirs)},
+                    "nncodec": {"bytes": size, "accuracy": accuracy(theirs)},
                     "ours": {
                         "bytes": len(packed.data),
                         "accuracy": accuracy({t.name: t.values() for t in packed.contents.tensors}),

@@ -83,14 +83,14 @@ def read(flags_known: Parser, argv: Sequence[str]) -> Search | str:
     Raises:
         ConfigError: the call is wrong.
     """
-    from epigram import recipes
-    from epigram.search.common import Common
-
     known, overrides = flags.split_settings(flags_known, argv)
     wants_help = any(token in {"-h", "--help"} for token in known)
     options = flags_known.parse([token for token in known if token not in {"-h", "--help"}])
     if wants_help:
         return flags_known.format_help()
+    from epigram import recipes
+    from epigram.search.common import Common
+
     recipe = asked.find_recipe(options)
     settings = flags.apply_settings(flags_known, recipe.settings, overrides, file=options.config)
     settings = replace(settings, page=False)

@@ -216,5 +216,5 @@ def _check_share(floor: Floor) -> None:
     if floor.metric == "accuracy" and floor.value > 1.0:
         raise ConfigError(
             f"floor: got {floor}, expected an accuracy of at most 1; "
-            f"write '98.2%' or 0.982 for 98.2 per cent"
+            "write '98.2%' or 0.982 for 98.2 per cent"
         )

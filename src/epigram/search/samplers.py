@@ -21,6 +21,7 @@ from epigram.search.dimensions import Choice, Dimension, Real, Value, Whole
 from epigram.search.history import Trial
 from epigram.search.objective import Objective
 from epigram.search.proposer import Observation, observe
+from epigram.search.smoothing import smoothed
 from epigram.search.space import Space
 
 CONSTRAINT: Final = "floor"
@@ -61,7 +62,7 @@ def silent(optuna: Any) -> Iterator[None]:
 
 
 class GaussianProcess:
-    """Optuna's ``GPSampler`` on log size, with log(error / limit) as constraint."""
+    """Optuna's ``GPSampler`` on log size, with log(error / limit) as constraint; sizes are smoothed."""
 
     name = "gp"
 
@@ -69,7 +70,7 @@ class GaussianProcess:
         """Values where the expected improvement among feasible points is largest."""
         optuna = optuna_module()
         sampler = optuna.samplers.GPSampler(seed=seed, n_startup_trials=0)
-        return _ask(sampler, space, seen, penalty=False)
+        return _ask(sampler, space, smoothed(space, seen), penalty=False)
 
 
 class Parzen:

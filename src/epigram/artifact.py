@@ -21,7 +21,7 @@ from epigram import atomic, codec
 from epigram.codec import Limits, Profile
 from epigram.errors import ConfigError, FormatError, StorageError
 from epigram.records import FileContents, RawTensor
-from epigram.structure import resize_to_shapes_
+from epigram.structure import check_numbers, followed_numbers, resize_to_shapes_
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Shape: TypeAlias = tuple[int, ...]
@@ -99,8 +99,10 @@ def restored(contents: FileContents, into: nn.Module, *, where: str = "contents"
             )
     absent = _absent(contents, state)
     shapes = {tensor.name: tensor.shape for tensor in contents.tensors}
+    shapes |= {name: tuple(value.shape) for name, value in absent.items()}
     try:
-        resize_to_shapes_(model, shapes | {name: value.shape for name, value in absent.items()})
+        check_numbers(into, contents.numbers)
+        resize_to_shapes_(model, shapes, contents.numbers)
     except ConfigError as error:
         raise FormatError(
             f"{where}: the file does not fit {type(into).__name__}: {error}"
@@ -205,4 +207,4 @@ def _as_they_are(model: nn.Module) -> FileContents:
                 "float32 or float16 first"
             )
         tensors.append(RawTensor(name, tuple(tensor.shape), tensor.detach().cpu().numpy()))
-    return FileContents(tuple(tensors))
+    return FileContents(tuple(tensors), numbers=followed_numbers(model))

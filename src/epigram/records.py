@@ -180,11 +180,16 @@ class GroupEdit:
 
 @dataclass(frozen=True)
 class FileContents:
-    """Everything a file says; ``edits`` and ``metadata`` are written in the named profile only."""
+    """Everything a file says; ``edits`` and ``metadata`` are written in the named profile only.
+
+    ``numbers``: those that modules keep beside their tensors (``encoder.0.attention.num_heads``) and that have
+    followed units.
+    """
 
     tensors: tuple[CodedTensor | RawTensor, ...]
     edits: tuple[GroupEdit, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 # --- the floor --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 from epigram import codec
 from epigram.codec import trellis
 from epigram.codec.coder import Coder, Reader, Writer
-from epigram.codec.container import Profile, unwrap, wrap
+from epigram.codec.container import Envelope, unwrap, wrap
 from epigram.codec.layout import code_contents
 from epigram.codec.limits import Limits
 from epigram.codec.native import Kit, plain
@@ -44,7 +44,8 @@ def corpus() -> list[tuple[bytes, Shapes]]:
     out = []
     for some in (tensors[:2], tensors[2:4], tensors[4:], tensors[1:2], tensors[3:4]):
         edits = (GroupEdit("a", np.array([1, 0, 1, 1, 0, 1], dtype=bool)),)
-        contents = FileContents(some, edits, {"key": "value"})
+        numbers = {"a.heads": 3} if len(some) == 1 else {}
+        contents = FileContents(some, edits, {"key": "value"}, numbers)
         shapes = {tensor.name: tensor.dense_shape for tensor in some}
         for profile in ("bare", "named"):
             out.append((codec.encode(contents, profile=profile), shapes))  # noqa: PERF401
@@ -67,7 +68,7 @@ def of_bytes(rng: random.Random, data: bytes) -> bytes:
             del inside[place : place + rng.choice((1, 2, 4))]
         else:
             inside[place:place] = inside[: rng.choice((4, 16))]
-    return _wrapped(bytes(inside), envelope.profile, rng)
+    return _wrapped(bytes(inside), envelope, rng)
 
 
 class Liar(Coder):
@@ -146,15 +147,17 @@ def of_values(rng: random.Random, data: bytes, shapes: Shapes) -> bytes | None:
             present=None,
             limits=SMALL_LIMITS,
             version=envelope.version,
+            numbers=envelope.numbers,
         )
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
-    return _wrapped(liar.finish(), envelope.profile, rng)
+    return _wrapped(liar.finish(), envelope, rng)
 
 
-def _wrapped(inside: bytes, profile: Profile, rng: random.Random) -> bytes:
-    data = bytearray(wrap(inside, profile))
+def _wrapped(inside: bytes, envelope: Envelope, rng: random.Random) -> bytes:
+    numbers = envelope.numbers != (rng.random() < 0.05)
+    data = bytearray(wrap(inside, envelope.profile, numbers=numbers))
     if rng.random() < 0.15:  # the older version reads the same stream otherwise
         from zlib import crc32
 

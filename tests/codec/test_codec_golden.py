@@ -55,6 +55,20 @@ def test_the_same_contents_give_the_same_bytes(profile: Literal["bare", "named"]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_numbers_of_modules_are_held_beside_the_rest(profile: Literal["bare", "named"]) -> None:
+    expected = SCRIPT.with_numbers()
+    data = SCRIPT.path(profile, numbers=True).read_bytes()
+    assert codec.encode(expected, profile=profile) == data
+    got = codec.decode(data, dense_shapes=DENSE)
+    assert dict(got.numbers) == dict(expected.numbers)
+    for ours, theirs in zip(got.tensors, expected.tensors, strict=True):
+        np.testing.assert_array_equal(ours.values(), theirs.values())
+    assert codec.inspect(data)["numbers"] == dict(expected.numbers)
+    assert codec.breakdown(data, dense_shapes=DENSE).total == len(data)
+    assert len(data) - len(SCRIPT.path(profile).read_bytes()) < 60
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_flip_of_a_byte_is_refused(profile: Literal["bare", "named"]) -> None:
     data = SCRIPT.path(profile).read_bytes()
     for place in range(len(data)):

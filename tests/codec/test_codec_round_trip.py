@@ -84,15 +84,20 @@ def contents(draw: st.DrawFn) -> Callable[[], FileContents]:
     metadata = draw(
         st.dictionaries(st.text("ab/é", max_size=4), st.text("xy\n", max_size=6), max_size=3)
     )
+    numbers = draw(
+        st.dictionaries(st.text("a.b1", max_size=6), st.integers(0, 2**31 - 2), max_size=2)
+    )
     return lambda: FileContents(
         tuple(tensor() for tensor in tensors),
         tuple(GroupEdit(*edit) for edit in zip(groups, kept, strict=True)),
         metadata,
+        numbers,
     )
 
 
 def assert_same(got: FileContents, expected: FileContents) -> None:
     assert [t.name for t in got.tensors] == [t.name for t in expected.tensors]
+    assert dict(got.numbers) == dict(expected.numbers)
     for ours, theirs in zip(got.tensors, expected.tensors, strict=True):
         assert ours.dense_shape == theirs.dense_shape and ours.shape == theirs.shape
         if isinstance(theirs, RawTensor):
@@ -123,7 +128,9 @@ def test_bare_files_come_back_and_account_for_every_byte(make: Callable[[], File
     assert codec.breakdown(data, dense_shapes=dense_shapes(what)).total == len(data)
     # lost: a little rounding, a tail of at most a byte; won, with luck: zeros at the end, up to a word
     assert -4 <= len(data) - codec.size_estimate(what).total <= 2
-    assert codec.inspect(data)["file_bytes"] == len(data)
+    told = codec.inspect(data)
+    assert told["file_bytes"] == len(data)
+    assert told.get("numbers", {}) == dict(what.numbers)
 
 
 @settings(max_examples=25)

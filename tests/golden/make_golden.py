@@ -5,6 +5,7 @@ python tests/golden/make_golden.py
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,11 +51,18 @@ def contents() -> FileContents:
     )
 
 
-def path(profile: str) -> Path:
+def with_numbers() -> FileContents:
+    """The same, and numbers that modules keep beside their tensors."""
+    numbers = {"block.1.heads (narrow)": 3, "block.1.sizes[0]": 70_000, "block.0.heads": 0}
+    return replace(contents(), numbers=numbers)
+
+
+def path(profile: str, *, numbers: bool = False) -> Path:
     """Where the golden file of a profile is."""
-    return HERE / f"v{VERSION}-{profile}.epg"
+    return HERE / f"v{VERSION}-{profile}{'-numbers' * numbers}.epg"
 
 
 if __name__ == "__main__":
     for profile in PROFILES:
         path(profile).write_bytes(codec.encode(contents(), profile=profile))
+        path(profile, numbers=True).write_bytes(codec.encode(with_numbers(), profile=profile))

@@ -36,6 +36,11 @@ def check_contents(contents: FileContents) -> None:
             raise ConfigError(
                 f"edit of {edit.name}: got {edit.kept.dtype} {edit.kept.shape}, expected one boolean per unit"
             )
+    for path, number in contents.numbers.items():
+        if not 0 <= number < _WIDEST - 1:
+            raise ConfigError(
+                f"{path}: got the number {number}, expected one from 0 on, below 2^31 - 1"
+            )
     _check_text(contents)
     try:
         masks = [t.live for t in contents.tensors if isinstance(t, CodedTensor)]
@@ -81,6 +86,7 @@ def _check_coded(tensor: CodedTensor) -> None:
 def _check_text(contents: FileContents) -> None:
     texts = [tensor.name for tensor in contents.tensors] + [edit.name for edit in contents.edits]
     texts += [text for pair in contents.metadata.items() for text in pair]
+    texts += list(contents.numbers)
     used = 0
     for text in texts:
         try:

@@ -15,6 +15,8 @@ MAGIC = b"\xe9pg"
 VERSION = 2
 READABLE = (1, 2)
 PROFILES: dict[int, Profile] = {0: "bare", 1: "named"}
+NUMBERS = 2
+"""Added to a profile where the stream holds numbers that modules keep beside their tensors."""
 CHECKSUM_BYTES = 4
 _SHORTEST = len(MAGIC) + 1 + 1 + CHECKSUM_BYTES
 
@@ -27,11 +29,12 @@ class Envelope:
     profile: Profile
     header_bytes: int
     stream: bytes
+    numbers: bool = False
 
 
-def wrap(stream: bytes, profile: Profile) -> bytes:
+def wrap(stream: bytes, profile: Profile, *, numbers: bool = False) -> bytes:
     """The file around a stream."""
-    number = next(code for code, name in PROFILES.items() if name == profile)
+    number = next(code for code, name in PROFILES.items() if name == profile) + NUMBERS * numbers
     start = MAGIC + bytes([VERSION << 4 | number])
     bare = len(start) + len(stream) + CHECKSUM_BYTES
     length = next(n for n in range(1, 6) if len(_varint(bare + n)) == n)
@@ -56,8 +59,12 @@ def unwrap(data: bytes, limits: Limits) -> Envelope:
             f"file: got format version {version}, expected one of {READABLE}; it was written by another "
             "release of epigram, or is damaged"
         )
-    if number not in PROFILES:
-        raise FormatError(f"file: got profile {number}, expected one of {PROFILES}")
+    profile, numbers = number & ~NUMBERS, bool(number & NUMBERS)
+    if profile not in PROFILES or (numbers and version < VERSION):
+        raise FormatError(
+            f"file: got profile {number} of version {version}, expected one of {PROFILES}, and "
+            f"{NUMBERS} more from version {VERSION} on where it holds numbers"
+        )
     limits.check("file bytes", len(data), "max_file_bytes")
     length, start = _read_varint(data, len(MAGIC) + 1)
     if length != len(data):
@@ -65,7 +72,7 @@ def unwrap(data: bytes, limits: Limits) -> Envelope:
     body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if start > len(body) or crc32(body) != int.from_bytes(checksum, "little"):
         raise FormatError("file: the checksum does not match; the file is damaged")
-    return Envelope(version, PROFILES[number], start, body[start:])
+    return Envelope(version, PROFILES[profile], start, body[start:], numbers)
 
 
 def _varint(value: int) -> bytes:

@@ -34,7 +34,7 @@ def encode(
     """
     writer = Writer(fit_for(0))
     write(writer, contents, profile, state_names)
-    return wrap(writer.finish(), profile)
+    return wrap(writer.finish(), profile, numbers=bool(contents.numbers))
 
 
 def decode(
@@ -86,6 +86,7 @@ def write(
         dense={tensor.name: tensor.dense_shape for tensor in contents.tensors},
         present=present,
         limits=Limits(),
+        numbers=bool(contents.numbers),
         quick=quick,
     )
 
@@ -110,6 +111,7 @@ def read(
             present=None,
             limits=limits,
             version=envelope.version,
+            numbers=envelope.numbers,
         )
     except MemoryError as error:
         raise FormatError("file: it asks for more memory than there is; lower limits") from error

@@ -9,14 +9,17 @@ from epigram.codec.container import Profile, unwrap
 from epigram.codec.files import decode
 from epigram.codec.layout import code_heads
 from epigram.codec.limits import Limits
+from epigram.codec.naming import code_numbers
 from epigram.codec.sizes import breakdown
+from epigram.codec.text import TextStates
 from epigram.records import CodedTensor, FileContents
 
 
 def inspect(data: bytes, *, limits: Limits = Limits()) -> dict[str, Any]:  # noqa: B008  (frozen)
     """Everything a file says by itself, ready for JSON.
 
-    A bare file says its size, profile, the kind and step of each tensor; a named one also names, shapes,
+    A bare file says its size, profile, the kind and step of each tensor, numbers of modules if it holds
+    some; a named one also names, shapes,
     edits, metadata and bytes by part. The checksum has been verified.
 
     Raises:
@@ -32,7 +35,10 @@ def inspect(data: bytes, *, limits: Limits = Limits()) -> dict[str, Any]:  # noq
     if envelope.profile == "named":
         contents = decode(data, limits=limits)
         return out | _named(contents) | {"breakdown": breakdown(data, limits=limits).flat()}
-    heads = code_heads(Reader(envelope.stream), None, limits)
+    reader = Reader(envelope.stream)
+    heads = code_heads(reader, None, limits)
+    if envelope.numbers:
+        out["numbers"] = code_numbers(reader, None, TextStates(limits), limits)
     out["tensors"] = [
         {"kind": "raw", "dtype": str(head.dtype)}
         if head.step_size is None
@@ -73,4 +79,5 @@ def _named(contents: FileContents) -> dict[str, Any]:
             entry |= {"kind": "raw", "dtype": str(tensor.values_.dtype)}
         tensors.append(entry)
     units = {e.name: {"kept": int(e.kept.sum()), "dense": len(e.kept)} for e in contents.edits}
-    return {"tensors": tensors, "units": units, "metadata": dict(contents.metadata)}
+    said = {"tensors": tensors, "units": units, "metadata": dict(contents.metadata)}
+    return said | ({"numbers": dict(contents.numbers)} if contents.numbers else {})

@@ -1,6 +1,6 @@
 """What is in the stream, in order; the same description for writing and for reading.
 
-heads (kind, step or dtype) | names, dense shapes, edits, metadata, or a fingerprint | small shapes
+heads (kind, step or dtype) | numbers | names, dense shapes, edits, metadata, or a fingerprint | small shapes
 | per tensor: live positions, model, symbols, or raw bytes
 """
 
@@ -17,6 +17,7 @@ from epigram.codec.container import VERSION, Profile
 from epigram.codec.first_symbols import FirstStates, code_first_symbols
 from epigram.codec.limits import Limits
 from epigram.codec.masks import BoolArray, MaskStates, code_mask, mask_bits
+from epigram.codec.naming import code_edits, code_metadata, code_names, code_numbers
 from epigram.codec.native import fit_for
 from epigram.codec.raw import DTYPES, code_raw, dtype_code
 from epigram.codec.shapes import Shape, ShapeStates, check_elements, code_fingerprint, code_shape
@@ -98,62 +99,6 @@ def code_presence(
     return {name: tuple(dense[name]) for name in names}
 
 
-def code_names(
-    coder: Coder, count: int, contents: FileContents | None, text: TextStates, limits: Limits
-) -> dict[str, Shape]:
-    """Names and dense shapes of a named file."""
-    ranks, sizes = [Flag() for _ in range(4)], [Flag() for _ in range(16)]
-    dense: dict[str, Shape] = {}
-    for place in range(count):
-        tensor = None if contents is None else contents.tensors[place]
-        coder.section("names")
-        name = text.code(coder, None if tensor is None else tensor.name)
-        coder.section("structure")
-        rank = coder.natural(ranks, None if tensor is None else len(tensor.dense_shape))
-        limits.check(f"{name}: axes", rank, "max_rank")
-        if name in dense:
-            raise FormatError(f"{name}: got two tensors of this name")
-        dense[name] = tuple(
-            coder.natural(sizes, None if tensor is None else tensor.dense_shape[axis])
-            for axis in range(rank)
-        )
-    return dense
-
-
-def code_edits(
-    coder: Coder, contents: FileContents | None, text: TextStates, limits: Limits
-) -> tuple[GroupEdit, ...]:
-    """Which units of which group are left."""
-    coder.section("structure")
-    states, counts, edits = MaskStates(limits), [Flag() for _ in range(12)], []
-    count = coder.natural(counts, None if contents is None else len(contents.edits))
-    for place in range(limits.check("groups", count, "max_tensors")):
-        edit = None if contents is None else contents.edits[place]
-        coder.section("names")
-        name = text.code(coder, None if edit is None else edit.name)
-        coder.section("structure")
-        units = coder.natural(counts, None if edit is None else len(edit.kept))
-        edits.append(
-            GroupEdit(name, code_mask(coder, states, None if edit is None else edit.kept, units))
-        )
-    return tuple(edits)
-
-
-def code_metadata(
-    coder: Coder, contents: FileContents | None, text: TextStates, limits: Limits
-) -> dict[str, str]:
-    """Free text by key, sorted."""
-    coder.section("names")
-    given = None if contents is None else sorted(contents.metadata.items())
-    count = coder.natural([Flag() for _ in range(8)], None if given is None else len(given))
-    out: dict[str, str] = {}
-    for place in range(limits.check("metadata", count, "max_tensors")):
-        key, value = (None, None) if given is None else given[place]
-        read = text.code(coder, key)
-        out[read] = text.code(coder, value)
-    return out
-
-
 def code_contents(
     coder: Coder,
     *,
@@ -163,14 +108,20 @@ def code_contents(
     present: Sequence[bool] | None,
     limits: Limits,
     version: int = VERSION,
+    numbers: bool = False,
     quick: bool = False,
 ) -> FileContents:
-    """The whole stream; ``version`` is the format's, ``quick`` takes the scaled tables untried."""
+    """The whole stream.
+
+    ``version`` is the format's; ``numbers`` says whether some of modules are held; ``quick`` takes the scaled tables
+    untried.
+    """
     heads = code_heads(coder, contents, limits)
+    text = TextStates(limits)
+    held = code_numbers(coder, contents, text, limits) if numbers else {}
     edits: tuple[GroupEdit, ...] = ()
     metadata: dict[str, str] = {}
     if profile == "named":
-        text = TextStates(limits)
         dense = code_names(coder, len(heads), contents, text, limits)
         edits = code_edits(coder, contents, text, limits)
         metadata = code_metadata(coder, contents, text, limits)
@@ -196,7 +147,7 @@ def code_contents(
         )
         for place, (head, name) in enumerate(zip(heads, dense, strict=True))
     )
-    return FileContents(tensors, edits, metadata)
+    return FileContents(tensors, edits, metadata, held)
 
 
 def _work(heads: Sequence[Head], small: Mapping[str, Shape]) -> int:

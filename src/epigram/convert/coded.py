@@ -23,7 +23,7 @@ from epigram.errors import ConfigError
 from epigram.maths.rate import rounded, writable
 from epigram.priors.symbols import SymbolPrior, joint_bits
 from epigram.records import BoolArray
-from epigram.structure import resize_to_shapes_
+from epigram.structure import followed_numbers, resize_to_shapes_
 
 ZEROS_SPREAD = 0.2
 """What a tensor of zeros (a fresh bias) is expected to spread to."""
@@ -302,6 +302,7 @@ class CodedNetwork(nn.Module):
         parts = self.parameters_by_name()
         return {
             "shapes": {n: list(t.shape) for n, t in self.network.state_dict().items()},
+            "numbers": followed_numbers(self.network),
             "live": [name for name, part in parts.items() if part.live is not None],
             "fixed": [name for name, part in parts.items() if part.fixed],
             "settled": list(self.settled),
@@ -316,7 +317,7 @@ class CodedNetwork(nn.Module):
         if layout == self.layout():
             return
         shapes = {name: tuple(shape) for name, shape in layout["shapes"].items()}
-        resize_to_shapes_(self.network, shapes)
+        resize_to_shapes_(self.network, shapes, layout.get("numbers"))
         for name, part in self.parameters_by_name().items():
             part.reshape_(shapes[name], live=name in layout["live"], fixed=name in layout["fixed"])
         self.settled = tuple(layout["settled"])

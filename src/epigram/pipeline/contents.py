@@ -13,9 +13,8 @@ from epigram import codec
 from epigram.codec import Profile
 from epigram.convert import CodedNetwork, CodedParameter
 from epigram.pipeline.idle import idle_units, with_live, without_live, without_units
-from epigram.pipeline.storable import storable
 from epigram.records import BoolArray, CodedTensor, FileContents, GroupEdit, RawTensor
-from epigram.structure import SizedStructure, analyse
+from epigram.structure import SizedStructure, analyse, followed_numbers
 
 COUNTER = "num_batches_tracked"
 
@@ -52,7 +51,7 @@ class Shaped:
         recipe: str,
     ) -> Shaped:
         """Analyse a plain network; one that cannot be analysed keeps its units."""
-        structure = storable(analyse(network, example, on_failure="leave"))
+        structure = analyse(network, example, on_failure="leave")
         return cls(structure, dense_shapes, dense_kept, example, profile, recipe)
 
 
@@ -108,7 +107,7 @@ def _whole(coded: CodedNetwork, shaped: Shaped) -> FileContents:
         )
         for group in shaped.structure.groups
     )
-    return FileContents(tensors, edits, {"recipe": shaped.recipe})
+    return FileContents(tensors, edits, {"recipe": shaped.recipe}, followed_numbers(coded.network))
 
 
 def _tensor(

@@ -16,6 +16,7 @@ from epigram.convert import Twin
 from epigram.pipeline.job import Job
 from epigram.quantize import ToQuantise, quantise
 from epigram.records import FileContents, Floor, GroupEdit
+from epigram.structure import followed_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +162,7 @@ def _rung(job: Job, small: nn.Module, twin: Twin, price: float, *, quick: bool =
     edits = tuple(
         GroupEdit(name, mask) for name, mask in twin.kept_masks().items() if name in groups
     )
-    contents = FileContents(tensors, edits, {"recipe": job.recipe.name})
+    contents = FileContents(tensors, edits, {"recipe": job.recipe.name}, followed_numbers(small))
     control = job.measure(job.splits.control)(decoded(job, contents))
     return Rung(price, contents, _bytes(job, contents, quick=quick), control)
 

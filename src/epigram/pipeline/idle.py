@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from epigram.records import BoolArray, CodedTensor, FileContents, Group, GroupEdit, RawTensor
-from epigram.structure import SizedStructure, mask_units, slice_plan
+from epigram.structure import SizedStructure, mask_units, merged_numbers, slice_plan
 from epigram.structure.verify import compare, outputs_of
 
 AnyTensor = CodedTensor | RawTensor
@@ -64,7 +64,8 @@ def without_units(
     plan = slice_plan(structure, keep)
     tensors = tuple(_sliced(tensor, plan.get(tensor.name, {})) for tensor in contents.tensors)
     edits = tuple(_edited(edit, keep.get(edit.name)) for edit in contents.edits)
-    return replace(contents, tensors=tensors, edits=edits)
+    numbers = merged_numbers(contents.numbers, plan.attributes)
+    return replace(contents, tensors=tensors, edits=edits, numbers=numbers)
 
 
 def with_live(contents: FileContents) -> FileContents:

@@ -12,9 +12,8 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
 from epigram import atomic
-from epigram.convert import PosteriorSettings, Twin
+from epigram.convert import PosteriorSettings, Twin, bayesianize
 from epigram.errors import FormatError
-from epigram.pipeline.storable import storable_twin
 
 POSTERIOR = "posterior.safetensors"
 _KEPT = "kept/"
@@ -50,7 +49,7 @@ def load_posterior(
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise FormatError(f"{path}: not a posterior: {error}") from error
-    twin = storable_twin(into, example_inputs, settings)
+    twin = bayesianize(into, example_inputs, settings=settings)
     kept = {n.removeprefix(_KEPT): t for n, t in tensors.items() if n.startswith(_KEPT)}
     sizes = {name: len(mask) for name, mask in twin.kept_masks().items()}
     if {name: len(mask) for name, mask in kept.items()} != sizes:

@@ -8,13 +8,13 @@ from typing import Any
 
 from epigram import train
 from epigram.config import from_dict
+from epigram.convert import bayesianize
 from epigram.errors import ConfigError
 from epigram.pipeline.bits import STAGE, replayed_bits
 from epigram.pipeline.job import Job
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.stages import SmallLearner, StructureLearner, distilled, network_in
-from epigram.pipeline.storable import storable_twin
 from epigram.prune import Shrinker
 
 
@@ -48,7 +48,7 @@ def _learner(job: Job, about: Mapping[str, Any]) -> train.Learner:
         return train.PlainLearner(job.build(), loss_fn=job.recipe.loss_fn)
     plain = network_in(job.folder, job)
     if stage == "structure":
-        twin = storable_twin(plain, job.example, job.settings.posterior)
+        twin = bayesianize(plain, job.example, settings=job.settings.posterior)
         shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
         return StructureLearner(twin, shrinker, job)
     if stage == STAGE:

@@ -15,7 +15,6 @@ from epigram import artifact, atomic, codec, report
 from epigram.convert import Twin
 from epigram.pipeline.files import Rung
 from epigram.pipeline.job import Job, environment
-from epigram.pipeline.storable import storable
 from epigram.pipeline.verify import cost_figures, counted, dense_bytes, test_figures
 from epigram.prune import Decision
 from epigram.records import Structure
@@ -61,7 +60,7 @@ def file_figures(
     decoded = artifact.load(path, into=job.build()).eval()
     size, dense = path.stat().st_size, dense_bytes(plain)
     shapes = artifact.dense_shapes(job.build())
-    structure = storable(analyse(plain, job.example, on_failure="leave")) if twin is None else None
+    structure = analyse(plain, job.example, on_failure="leave") if twin is None else None
     dense_structure = structure or twin.dense_structure  # type: ignore[union-attr]
     return {
         "dense_bytes": dense,

@@ -15,17 +15,16 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from epigram import atomic, codec
-from epigram.convert import Twin
+from epigram.convert import Twin, bayesianize
 from epigram.errors import RunFolderError
 from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import PLAIN, Job
 from epigram.pipeline.steering import Controller
-from epigram.pipeline.storable import storable_twin
 from epigram.prune import Removabilities, Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
-from epigram.structure import resize_to_shapes_
+from epigram.structure import followed_numbers, resize_to_shapes_
 from epigram.train import (
     BayesianLearner,
     Distillation,
@@ -154,7 +153,7 @@ def steer(learner: Steered, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
 
 def structure_stage(job: Job, plain: nn.Module) -> tuple[Twin, Removabilities]:
     """The twin of the plain network, trained and shrunken; and each dense unit's last removability."""
-    twin = storable_twin(plain, job.example, job.settings.posterior)
+    twin = bayesianize(plain, job.example, settings=job.settings.posterior)
     shrinker = Shrinker(job.settings.posterior.prior, job.settings.prune)
     job.fit(StructureLearner(twin, shrinker, job), job.settings.structure, "structure")
     shrinker.look(twin)
@@ -191,11 +190,11 @@ class SmallLearner(PlainLearner):
 
     def state(self) -> dict[str, Any]:
         shapes = {name: list(t.shape) for name, t in self.module.named_parameters()}
-        return {"shapes": shapes, "live": self.live}
+        return {"shapes": shapes, "numbers": followed_numbers(self.module), "live": self.live}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
-        resize_to_shapes_(self.module, shapes)
+        resize_to_shapes_(self.module, shapes, state.get("numbers"))
         self._set_live(state["live"])
 
     def _set_live(self, live: Mapping[str, torch.Tensor]) -> None:

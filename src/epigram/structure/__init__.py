@@ -1,7 +1,13 @@
 """Which units of a network fall together, and surgery that removes them from plain modules."""
 
 from epigram.structure.analyse import analyse
-from epigram.structure.fit import resize_to_shapes_, set_attributes_
+from epigram.structure.fit import (
+    check_numbers,
+    followed_numbers,
+    merged_numbers,
+    resize_to_shapes_,
+    set_attributes_,
+)
 from epigram.structure.grouping import SizedStructure
 from epigram.structure.plan import Plan, rebase, slice_plan
 from epigram.structure.rounding import round_masks
@@ -12,7 +18,10 @@ __all__ = [
     "Plan",
     "SizedStructure",
     "analyse",
+    "check_numbers",
+    "followed_numbers",
     "mask_units",
+    "merged_numbers",
     "rebase",
     "remove_units",
     "resize_to_shapes_",

@@ -13,13 +13,16 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from epigram.errors import ConfigError
 from epigram.records import NARROW
 from epigram.structure.attention import fit_attention_
-from epigram.structure.narrow import narrow_
+from epigram.structure.narrow import NarrowForward, can_be_narrow, narrow_
 from epigram.structure.normalise import fit_normalisation_
-from epigram.structure.numbers import has_number, set_number_
+from epigram.structure.numbers import has_number, numbers_of, set_number_
 from epigram.structure.trace import first_names, named_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_FOLLOWED = "followed_numbers"
+"""Where a module keeps the names of its numbers that have followed units: they go where it goes."""
 
 
 def resize_to_shapes_(
@@ -75,18 +78,76 @@ def set_attributes_(model: nn.Module, attributes: Mapping[str, int]) -> None:
     Raises:
         ConfigError: a module or its attribute is not there.
     """
-    modules = dict(model.named_modules())
-    for path in attributes:
-        module, _, name = path.removesuffix(NARROW).rpartition(".")
-        if module not in modules or not has_number(modules[module], name):
-            raise ConfigError(
-                f"attribute {path!r}: {type(model).__name__} has no whole number of that name"
-            )
+    holders = {path: _holder(model, path) for path in attributes}
     for path, value in attributes.items():
-        module, _, name = path.removesuffix(NARROW).rpartition(".")
+        module, name = holders[path]
         if path.endswith(NARROW):
-            narrow_(modules[module], name)
-        set_number_(modules[module], name, int(value))
+            narrow_(module, name)
+        set_number_(module, name, int(value))
+        _remember_(module, name)
+
+
+def check_numbers(model: nn.Module, attributes: Mapping[str, int]) -> None:
+    """Refuse numbers that a removal of units from this dense network could not have left.
+
+    Raises:
+        ConfigError: a module or its attribute is not there, or would become larger than it is.
+    """
+    for path, value in attributes.items():
+        module, name = _holder(model, path)
+        most = numbers_of(module)[name]
+        if not 0 <= value <= most:
+            raise ConfigError(
+                f"attribute {path!r}: got {value}, expected at most the original's {most}"
+            )
+
+
+def _holder(model: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The module a number belongs to, and what it is called there."""
+    where, _, name = path.removesuffix(NARROW).rpartition(".")
+    module = dict(model.named_modules()).get(where)
+    can_be = module is not None and (not path.endswith(NARROW) or can_be_narrow(module))
+    if module is None or not can_be or not has_number(module, name):
+        raise ConfigError(
+            f"attribute {path!r}: {type(model).__name__} has no whole number of that name"
+        )
+    return module, name
+
+
+def followed_numbers(model: nn.Module) -> dict[str, int]:
+    """Every number that ``set_attributes_`` has set, now or before, as it takes them.
+
+    Example:
+        >>> block = nn.Module()
+        >>> block.heads = 4
+        >>> set_attributes_(block, {"heads": 3})
+        >>> followed_numbers(block)
+        {'heads': 3}
+    """
+    found = {}
+    for module_name, module in model.named_modules():
+        for name in vars(module).get(_FOLLOWED, ()):
+            path = f"{module_name}.{name}" if module_name else name
+            narrow = isinstance(module, NarrowForward) and name in module.whole_numbers
+            found[path + NARROW * narrow] = numbers_of(module)[name]
+    return found
+
+
+def merged_numbers(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """Two sets of such numbers, the later ones being right; what is narrow stays narrow.
+
+    Example:
+        >>> merged_numbers({"heads (narrow)": 3, "width": 8}, {"heads": 2})
+        {'heads (narrow)': 2, 'width': 8}
+    """
+    narrow = {path.removesuffix(NARROW) for path in (*before, *after) if path.endswith(NARROW)}
+    values = {path.removesuffix(NARROW): value for path, value in (*before.items(), *after.items())}
+    return {path + NARROW * (path in narrow): value for path, value in values.items()}
+
+
+def _remember_(module: nn.Module, name: str) -> None:
+    names = {*vars(module).get(_FOLLOWED, ()), name}
+    setattr(module, _FOLLOWED, tuple(sorted(names)))
 
 
 def fit_modules_(model: nn.Module, changed: list[Tensor]) -> None:

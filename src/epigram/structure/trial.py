@@ -336,6 +336,7 @@ def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
     finally:
         for module, own, before in modules:
             module.__class__ = own
+            module.__dict__.clear()
             module.__dict__.update(before)
         for name, whole in data.items():
             tensors[name].data = whole

@@ -114,7 +114,7 @@ def replay(table: Table, method: str, *, seed: int, trials: int) -> dict[str, An
                 metric, size = imputed(trial.forecasts[-1], table.objective)
                 outcome = Outcome("stopped", metric, size)
                 break
-        trial.outcome = outcome
+        history.settle(trial, outcome)
         actual = table.outcome(row)
         useful = table.objective.feasible(actual.metric, examples=table.examples)
         if outcome.kind == "stopped":
@@ -149,7 +149,7 @@ def _hopeless(
             trial.forecasts.append({"look": look})
             continue
         trial.forecasts.append({**as_event(trial, looked, table.objective), "seq": 0})
-        finished = sum(t.finished for t in history.search())
+        finished = len(history.finished)
         size = best if math.isfinite(best) else None
         hopeless = rule.hopeless(looked, table.objective, size, finished=finished) or hopeless
     return hopeless

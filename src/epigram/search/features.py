@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +38,14 @@ def unsquash(value: FloatArray, *, share: bool, positive: bool) -> FloatArray:
     return np.exp(value) if positive else value
 
 
-def row(prefix: Prefix, *, share: bool) -> list[float]:
-    """The features; the same length for every prefix of a study, never NaN."""
+@lru_cache(maxsize=1 << 13)
+def row(prefix: Prefix, *, share: bool) -> tuple[float, ...]:
+    """The features; the same length for every prefix of a study, never NaN. Kept: forecasters are fitted often."""
     errors = [squash(step.error, share=share) for step in prefix.steps]
     settled = [
         (step, error) for step, error in zip(prefix.steps, errors, strict=True) if not step.warmup
     ]
-    return [
+    return (
         *prefix.encoded,
         prefix.fraction,
         float(prefix.total),
@@ -51,7 +53,7 @@ def row(prefix: Prefix, *, share: bool) -> list[float]:
         *_since_warmup(prefix, settled),
         *_sizes(prefix),
         _power_law(prefix, errors),
-    ]
+    )
 
 
 def _shape(errors: Sequence[float]) -> list[float]:

@@ -117,6 +117,10 @@ class History:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.trials: dict[str, Trial] = {}
+        self.finished: dict[str, Trial] = {}
+        """Trials of the search with a result of their own, in the order in which they were told."""
+        self.outcomes = 0
+        """How often one was told: what is known of outcomes holds until it changes."""
         self.alarms: list[Mapping[str, Any]] = []
         self.confirmed: Mapping[str, Any] | None = None
         self.judged: frozenset[str] = frozenset()
@@ -148,6 +152,14 @@ class History:
     def told(self) -> int:
         """How many trials of the search have come out."""
         return sum(trial.outcome is not None for trial in self.search())
+
+    def settle(self, trial: Trial, outcome: Outcome) -> None:
+        """How one of the trials came out; what was known of it before is replaced."""
+        trial.outcome = outcome
+        self.outcomes += 1
+        self.finished.pop(trial.run_id, None)
+        if trial.finished and trial.phase == "search":
+            self.finished[trial.run_id] = trial
 
     @property
     def verdict_holds(self) -> bool:
@@ -216,8 +228,8 @@ class History:
         trial = self.trials[data.pop("run_id")]
         data.pop("imputed", None)
         data.pop("at", None)
-        trial.outcome = Outcome(**data)
         trial.told_seq = event.seq
+        self.settle(trial, Outcome(**data))
 
     def _alarm(self, event: Event) -> None:
         self.alarms.append(event.data)

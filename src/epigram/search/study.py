@@ -241,7 +241,7 @@ class Study:
 
     def best(self) -> Trial | None:
         """The smallest of them; None if no trial is feasible (see ``nearest``)."""
-        return next(iter(self.feasible()), None)
+        return watching.best(self.history, self.objective)
 
     def nearest(self) -> Trial | None:
         """The finished trial that falls short of the floor by least; None if none has finished."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from epigram.search.alarm import alarms
@@ -22,13 +23,26 @@ _HARM_EVERY = 10
 
 def feasible(history: History, objective: Objective) -> list[Trial]:
     """Finished trials of the search that meet the floor with the margin, the smallest first."""
-    good = [trial for trial in history.search() if trial.finished and _meets(trial, objective)]
-    return sorted(good, key=lambda trial: (_size(trial), trial.number))
+    return [trial for trial in _by_size(history) if _meets(trial, objective)]
+
+
+def best(history: History, objective: Objective) -> Trial | None:
+    """The first of these; looked for once after each outcome."""
+    return _best(history, objective, history.outcomes)
+
+
+@lru_cache(maxsize=8)
+def _best(history: History, objective: Objective, outcomes: int) -> Trial | None:
+    del outcomes
+    return next((trial for trial in _by_size(history) if _meets(trial, objective)), None)
+
+
+def _by_size(history: History) -> list[Trial]:
+    return sorted(history.finished.values(), key=lambda trial: (_size(trial), trial.number))
 
 
 def nearest(history: History, objective: Objective) -> Trial | None:
     """The finished trial that falls short of the floor by least; the smallest of equal ones."""
-    done = [trial for trial in history.search() if trial.finished]
 
     def short(trial: Trial) -> tuple[float, float, int]:
         assert trial.outcome is not None
@@ -38,7 +52,7 @@ def nearest(history: History, objective: Objective) -> Trial | None:
         )
         return (*fallen, trial.number)
 
-    return min(done, key=short, default=None)
+    return min(history.finished.values(), key=short, default=None)
 
 
 def audits(settings: StudySettings, number: int) -> bool:
@@ -72,9 +86,9 @@ def verdict(study: Study, trial: Trial, forecasting: Forecasting | None) -> str 
 
 def _look(study: Study, trial: Trial, looked: Looked) -> str | None:
     settings, history = study.settings, study.history
-    best = next(iter(feasible(history, study.objective)), None)
-    size = None if best is None else _size(best)
-    finished = sum(other.finished for other in history.search())
+    smallest = best(history, study.objective)
+    size = None if smallest is None else _size(smallest)
+    finished = len(history.finished)
     rule = settings.rule
     hopeless = rule.hopeless(looked, study.objective, size, finished=finished)
     useful = rule.usefulness(looked, study.objective, size)
@@ -102,7 +116,7 @@ def disabled(history: History) -> bool:
 def new_alarms(study: Study) -> Iterator[Mapping[str, Any]]:
     """What is wrong with the forecasts and was not known to be; asked at every rung of finished trials."""
     history, objective = study.history, study.objective
-    finished = sum(trial.finished for trial in history.search())
+    finished = len(history.finished)
     if not any(trial.forecasts for trial in history.search()):
         return
     if finished == rung(finished):

@@ -13,13 +13,15 @@ NAMES = {
     "random": "random",
     "hyperband": "Hyperband on the error",
     "tpe+forecast": "TPE, stopping by forecast",
+    "gp+forecast": "Gaussian process, stopping by forecast",
 }
 
 
 def searches(result: Result) -> list[str]:
     """A row per seed, bytes of the confirmed files; then the ratios."""
     cells = result["cells"]
-    methods = list(dict.fromkeys(key.partition("/")[0] for key in cells))
+    there = {key.partition("/")[0] for key in cells}
+    methods = [method for method in NAMES if method in there]
     seeds = sorted({key.partition("/")[2] for key in cells}, key=int)
     rows = []
     for seed in seeds:

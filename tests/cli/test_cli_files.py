@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from epigram import cli, codec
@@ -75,6 +77,22 @@ def test_unpack_writes_the_small_networks_tensors(
     tensors = load_file("small.safetensors")
     for expected in contents().tensors:
         np.testing.assert_array_equal(tensors[expected.name], expected.values())
+
+
+@pytest.mark.parametrize("profile", ["bare", "named"])
+def test_numbers_of_modules_are_shown_and_unpacked(
+    files: Path, capsys: pytest.CaptureFixture[str], profile: Literal["bare", "named"]
+) -> None:
+    held = replace(contents(), numbers={"0.attention.num_heads": 3})
+    Path("heads.epg").write_bytes(codec.encode(held, profile=profile))
+    assert cli.main(["inspect", "heads.epg"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["0.attention.num_heads", "3"] in lines
+    if profile == "bare":
+        return
+    assert cli.main(["unpack", "heads.epg", "--out", "small.safetensors"]) == 0
+    with safe_open("small.safetensors", "np") as opened:
+        assert json.loads(opened.metadata()["numbers"]) == {"0.attention.num_heads": 3}
 
 
 def test_unpack_asks_whose_tensors_a_bare_file_holds(

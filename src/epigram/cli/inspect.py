@@ -92,6 +92,9 @@ def _print(path: Path, found: Mapping[str, Any], recorded: Mapping[str, int] | N
         print()
         rows = [(name, units["kept"], units["dense"]) for name, units in found["units"].items()]
         output.print_table(rows, header=("group", "units kept", "of"))
+    if found.get("numbers"):
+        print()
+        output.print_table(list(found["numbers"].items()), header=("number of a module", "is"))
     for key, value in found.get("metadata", {}).items():
         print(f"{key}: {value}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,10 +34,13 @@ def run(argv: Sequence[str]) -> int:
     from safetensors.numpy import save
 
     tensors = {tensor.name: np.ascontiguousarray(tensor.values()) for tensor in contents.tensors}
-    atomic.write_bytes(target, save(tensors, metadata=dict(contents.metadata) or None))
+    held = {"numbers": json.dumps(dict(contents.numbers))} if contents.numbers else {}
+    atomic.write_bytes(target, save(tensors, metadata={**contents.metadata, **held} or None))
     found = {name: list(tensor.shape) for name, tensor in tensors.items()}
     if options.json:
-        output.print_json({"file": str(target), "tensors": found})
+        output.print_json(
+            {"file": str(target), "tensors": found, "numbers": dict(contents.numbers)}
+        )
     else:
         output.print_table(
             [(name, "x".join(map(str, shape))) for name, shape in found.items()],

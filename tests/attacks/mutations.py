@@ -10,12 +10,14 @@ import numpy as np
 
 from epigram import codec
 from epigram.codec import trellis
-from epigram.codec.coder import Coder, Reader, Writer
+from epigram.codec.coder import Coder
 from epigram.codec.container import Envelope, unwrap, wrap
 from epigram.codec.layout import code_contents
 from epigram.codec.limits import Limits
 from epigram.codec.native import Kit, plain
 from epigram.codec.range_coder import ERROR, POSITION, READ, TOTAL
+from epigram.codec.reader import Reader
+from epigram.codec.writer import Writer
 from epigram.errors import FormatError
 from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
 

@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epigram import codec
-from epigram.codec.coder import Flag, Writer
+from epigram.codec.coder import Flag
 from epigram.codec.container import wrap
+from epigram.codec.writer import Writer
 from epigram.errors import FormatError
 from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
 

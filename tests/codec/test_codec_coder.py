@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epigram.codec.adaptive import Alphabet, adaptive_bits, code_adaptive
-from epigram.codec.coder import Flag, Reader, Writer
+from epigram.codec.coder import Flag
+from epigram.codec.reader import Reader
+from epigram.codec.writer import Writer
 from epigram.errors import FormatError
 
 _SPEC = importlib.util.spec_from_file_location(

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from epigram import codec
 from epigram.codec import layout, native, trellis
-from epigram.codec.coder import Flag, Reader, Writer
+from epigram.codec.coder import Flag
 from epigram.codec.contexts import share
+from epigram.codec.reader import Reader
 from epigram.codec.symbols import SymbolStates
+from epigram.codec.writer import Writer
 from epigram.errors import FormatError
 from epigram.records import CodedTensor, FileContents
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epigram.codec import trellis
-from epigram.codec.coder import Reader, Writer
 from epigram.codec.contexts import squash
 from epigram.codec.logits import CERTAIN, STRETCH
+from epigram.codec.reader import Reader
 from epigram.codec.symbols import SymbolStates
+from epigram.codec.writer import Writer
 from epigram.errors import FormatError
 
 

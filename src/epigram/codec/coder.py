@@ -1,6 +1,6 @@
-"""The entropy coder: integer tables in, bytes out, and back.
+"""What the two directions of the entropy coder have in common: integer tables in, symbols out.
 
-A ``Coder`` is either a ``Writer`` or a ``Reader``. Code that describes a part of the file calls it in
+A ``Coder`` is either a ``Writer`` (``writer``) or a ``Reader`` (``reader``). Code that describes a part of the file calls it in
 the same way for both: a writer is given values and returns them; a reader ignores them and returns
 what the file says. So each part of the format is written down once. What is coded symbol by symbol is done by
 the kernels of its kit (``native``), on its state; the range coder itself is in ``range_coder``.
@@ -15,27 +15,18 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.codec.native import Kit, plain
+from epigram.codec.native import Kit
 from epigram.codec.range_coder import (
     BROKEN,
     CODED,
-    DRY,
     ERROR,
-    LOW,
-    MODE,
-    POSITION,
     PRECISION,
-    RANGE,
-    READ,
     TOTAL,
-    WRITE,
 )
 from epigram.errors import FormatError
 
-_WORD_BITS, _STATE_BITS = 32, 64
-_LOSS_BITS = 0.006  # of a symbol, at most: the range has at least 8 bits more than a probability
-_WORD = (1 << _STATE_BITS) - 1
-_TAPE = 1 << 12
+STATE_BITS = 64
+WORD = (1 << STATE_BITS) - 1
 
 Symbols = NDArray[np.int32]
 
@@ -63,7 +54,7 @@ class Coder:
 
     def __init__(self, kit: Kit, mode: int) -> None:
         self.kit = kit
-        self._s = kit.state([0, _WORD, 0, 0, mode, 0])
+        self._s = kit.state([0, WORD, 0, 0, mode, 0])
         self._data: Any = np.zeros(0, np.int64)
         self._tally = kit.floats(0.0, math.inf, 1.0)
         self._bits: dict[str, float] = {}
@@ -105,7 +96,7 @@ class Coder:
     def _too_long(self, bits: float) -> NoReturn:
         raise FormatError(
             f"stream: got symbols that need {(self.total_bits + bits) / 8:.0f} bytes, "
-            f"expected at most the {(self._tally[1] - _STATE_BITS) / 8:.0f} there are"
+            f"expected at most the {(self._tally[1] - STATE_BITS) / 8:.0f} there are"
         )
 
     def run(self, call: Callable[..., Any], most: int, *arguments: Any) -> None:
@@ -197,102 +188,3 @@ class Coder:
         given = None if value is None else (2 * value if value >= 0 else -2 * value - 1)
         code = self.natural(states, given)
         return -((code + 1) >> 1) if code & 1 else code >> 1
-
-
-class Writer(Coder):
-    """Collects symbols; with ``dry=True`` only their ideal code length."""
-
-    def __init__(self, kit: Kit | None = None, *, dry: bool = False) -> None:
-        super().__init__(kit or plain(), DRY if dry else WRITE)
-        self._words: Any = self.kit.zeros(_TAPE)
-        self._packed = self.kit.state([0, _WORD, 0])
-
-    def use(self, kit: Kit) -> None:
-        super().use(kit)
-        self._words, self._packed = kit.array(self._words), kit.state(self._packed)
-
-    def _make_room(self, most: int) -> None:
-        if self._s[MODE] == WRITE and int(self._s[POSITION]) + most > len(self._data):
-            self._pack()
-            if most > len(self._data):
-                self._data = np.empty(max(most, _TAPE), np.int64)
-
-    def _pack(self) -> None:
-        """The symbols of the tape as words."""
-        count = int(self._s[POSITION])
-        short = int(self._packed[POSITION]) + count + 1 - len(self._words)
-        if short > 0:
-            more = self.kit.zeros(short + len(self._words))
-            self._words = (
-                np.concatenate([self._words, more]) if self.kit.is_compiled else self._words + more
-            )
-        self.kit.pack(self._packed, self._words, self.kit.array(self._data[:count]), count)
-        self._s[POSITION] = 0
-
-    def play(self, tape: Tape) -> None:
-        """Write what a tape holds, accounted to the same sections."""
-        if self._s[MODE] == WRITE:
-            count = len(tape.symbols)
-            self._make_room(count)
-            start = int(self._s[POSITION])
-            self._data[start : start + count] = tape.symbols
-            self._s[POSITION] += count
-        self._s[CODED] += tape.coded
-        for name, bits in tape.bits.items():
-            self.section(name)
-            self._tally[0] += bits
-
-    def finish(self) -> bytes:
-        """The fewest bytes that, followed by zeros, decode to what was written."""
-        assert self._s[MODE] == WRITE
-        self._pack()
-        words = int(self._packed[POSITION])
-        low, width = int(self._packed[LOW]) & _WORD, int(self._packed[RANGE]) & _WORD
-        before = np.array(self._words[:words], dtype=">u4").tobytes()
-        start = int.from_bytes(before, "big") << _STATE_BITS | low
-        drop = _STATE_BITS // 8
-        while -(-start >> 8 * drop) << 8 * drop >= start + width:
-            drop -= 1
-        kept = words * (_WORD_BITS // 8) + _STATE_BITS // 8 - drop
-        number: int = -(-start >> 8 * drop)
-        return number.to_bytes(kept, "big")
-
-
-class Tape(Writer):
-    """A writer whose symbols are played to another one."""
-
-    def _make_room(self, most: int) -> None:
-        room = int(self._s[POSITION]) + most
-        if room > len(self._data):
-            more = np.empty(max(room, _TAPE), np.int64)
-            self._data = np.concatenate([self._data[: int(self._s[POSITION])], more])
-
-    @property
-    def symbols(self) -> NDArray[np.int64]:
-        """What is on it."""
-        out: NDArray[np.int64] = self._data[: int(self._s[POSITION])]
-        return out
-
-
-class Reader(Coder):
-    """Reads what a ``Writer`` wrote; anything else is a ``FormatError`` or harmless symbols."""
-
-    def __init__(self, data: bytes, kit: Kit | None = None) -> None:
-        super().__init__(kit or plain(), READ)
-        self._length = len(data)
-        self._tally[1] = 8.0 * len(data) + _STATE_BITS
-        self._data = np.frombuffer(data + bytes(-len(data) % 4), ">u4").astype(np.int64)
-        self.kit.begin(self._s, self._data)
-
-    def finish(self) -> None:
-        """Refuse bytes that no symbol needed.
-
-        Raises:
-            FormatError: the stream is longer than what was read from it.
-        """
-        needed = self.total_bits + self.coded * _LOSS_BITS + 16
-        if self._length * 8 > needed:
-            raise FormatError(
-                f"stream: got {self._length} bytes, expected at most {math.ceil(needed / 8)} "
-                "for the symbols in it; damaged, or not for this class"
-            )

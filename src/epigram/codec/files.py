@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from epigram.codec.checks import check_contents
-from epigram.codec.coder import Reader, Writer
 from epigram.codec.container import Envelope, Profile, unwrap, wrap
 from epigram.codec.layout import code_contents
 from epigram.codec.limits import Limits
 from epigram.codec.native import fit_for
+from epigram.codec.reader import Reader
 from epigram.codec.shapes import Shape
+from epigram.codec.writer import Writer
 from epigram.errors import ConfigError, FormatError
 from epigram.records import FileContents
 

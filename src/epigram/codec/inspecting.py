@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from epigram.codec.coder import Reader
 from epigram.codec.container import Profile, unwrap
 from epigram.codec.files import decode
 from epigram.codec.layout import code_heads
 from epigram.codec.limits import Limits
 from epigram.codec.naming import code_numbers
+from epigram.codec.reader import Reader
 from epigram.codec.sizes import breakdown
 from epigram.codec.text import TextStates
 from epigram.records import CodedTensor, FileContents

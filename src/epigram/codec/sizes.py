@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from epigram.codec.coder import Writer
 from epigram.codec.container import CHECKSUM_BYTES, Profile, wrap
 from epigram.codec.files import read, write
 from epigram.codec.limits import Limits
 from epigram.codec.shapes import Shape
+from epigram.codec.writer import Writer
 from epigram.records import FileContents
 
 

@@ -11,7 +11,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from epigram.codec.coder import Coder, Flag, Tape, Writer
+from epigram.codec.coder import Coder, Flag
 from epigram.codec.first_symbols import choose
 from epigram.codec.mixing import MOST_SYMBOLS, Mixer, code_mixed
 from epigram.codec.native import Kit, plain
@@ -25,6 +25,7 @@ from epigram.codec.scaled import (
     plan,
 )
 from epigram.codec.tables import mean_of
+from epigram.codec.writer import Tape, Writer
 from epigram.errors import FormatError
 
 TRIED = 1 << 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -78,7 +78,7 @@ def set_attributes_(model: nn.Module, attributes: Mapping[str, int]) -> None:
     Raises:
         ConfigError: a module or its attribute is not there.
     """
-    holders = {path: _holder(model, path) for path in attributes}
+    holders = _holders(model, attributes)
     for path, value in attributes.items():
         module, name = holders[path]
         if path.endswith(NARROW):
@@ -93,25 +93,27 @@ def check_numbers(model: nn.Module, attributes: Mapping[str, int]) -> None:
     Raises:
         ConfigError: a module or its attribute is not there, or would become larger than it is.
     """
-    for path, value in attributes.items():
-        module, name = _holder(model, path)
-        most = numbers_of(module)[name]
+    for path, (module, name) in _holders(model, attributes).items():
+        value, most = attributes[path], numbers_of(module)[name]
         if not 0 <= value <= most:
             raise ConfigError(
                 f"attribute {path!r}: got {value}, expected at most the original's {most}"
             )
 
 
-def _holder(model: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """The module a number belongs to, and what it is called there."""
-    where, _, name = path.removesuffix(NARROW).rpartition(".")
-    module = dict(model.named_modules()).get(where)
-    can_be = module is not None and (not path.endswith(NARROW) or can_be_narrow(module))
-    if module is None or not can_be or not has_number(module, name):
-        raise ConfigError(
-            f"attribute {path!r}: {type(model).__name__} has no whole number of that name"
-        )
-    return module, name
+def _holders(model: nn.Module, paths: Iterable[str]) -> dict[str, tuple[nn.Module, str]]:
+    """Path -> the module a number belongs to, and what it is called there."""
+    modules, found = dict(model.named_modules()), {}
+    for path in paths:
+        where, _, name = path.removesuffix(NARROW).rpartition(".")
+        module = modules.get(where)
+        can_be = module is not None and (not path.endswith(NARROW) or can_be_narrow(module))
+        if module is None or not can_be or not has_number(module, name):
+            raise ConfigError(
+                f"attribute {path!r}: {type(model).__name__} has no whole number of that name"
+            )
+        found[path] = module, name
+    return found
 
 
 def followed_numbers(model: nn.Module) -> dict[str, int]:

@@ -128,18 +128,6 @@ def test_shuffled_ends_are_not_forecast_but_the_intervals_still_hold() -> None:
     assert report.coverage[0.9][0] >= 0.75
 
 
-def test_all_trees_walked_at_once_say_what_each_says() -> None:
-    chance = np.random.default_rng(0)
-    rows, ends = chance.normal(size=(60, 4)), chance.normal(size=(60, 2))
-    forest = Forest(rows, ends, [str(at) for at in range(60)], seed=0)
-    for row in chance.normal(size=(20, 4)):
-        one = row[None].astype(np.float32)
-        each = [tree.predict(one).reshape(2) for tree in forest._trees]
-        np.testing.assert_allclose(forest.predict(row.tolist()), np.mean(each, axis=0), rtol=1e-12)
-    lonely = Forest(rows[:, :1], ends, [str(at) for at in range(60)], seed=0)
-    assert lonely.predict([0.0]).shape == (2,)
-
-
 def test_replicates_are_not_tested_on_each_other() -> None:
     generator = np.random.default_rng(0)
     rows = np.repeat(generator.normal(size=(30, 3)), 2, axis=0)

@@ -8,7 +8,6 @@ much of each other to be tested on one another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from epigram.errors import ConfigError
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 _TREES = 100
 _LEAF = 2
@@ -50,7 +48,6 @@ class Forest:
         # the trees themselves: their wrappers check the same input a hundred times
         self._trees = [tree.tree_ for tree in fitted.estimators_]
         self._outputs = targets.shape[1]
-        self._nodes = _Nodes.of(self._trees, self._outputs)
         self.residuals = self._out_of_bag(features, targets, groups, fitted.estimators_samples_)
         """``[rows, targets]``: what was missed on rows whose group was not seen, widened for few rows."""
 
@@ -73,45 +70,10 @@ class Forest:
 
     def predict(self, row: Sequence[float]) -> FloatArray:
         """``[targets]``: the mean over all trees."""
-        nodes, one = self._nodes, np.asarray(row, dtype=np.float32).astype(np.float64)
-        at = nodes.roots
-        while (inner := nodes.left[at] >= 0).any():
-            below = one[nodes.feature[at]] <= nodes.threshold[at]
-            at = np.where(inner, np.where(below, nodes.left[at], nodes.right[at]), at)
-        mean: FloatArray = nodes.value[at].mean(axis=0)
+        one = np.asarray([row], dtype=np.float32)
+        each = np.array([tree.predict(one).reshape(self._outputs) for tree in self._trees])
+        mean: FloatArray = each.mean(axis=0)
         return mean
-
-
-@dataclass(frozen=True, eq=False)
-class _Nodes:
-    """The nodes of all trees behind each other, so that a row can go down all of them at once."""
-
-    roots: IntArray
-    feature: IntArray
-    threshold: FloatArray
-    left: IntArray
-    right: IntArray
-    value: FloatArray
-
-    @classmethod
-    def of(cls, trees: Sequence[Any], outputs: int) -> _Nodes:
-        sizes = [tree.node_count for tree in trees]
-        roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
-
-        def children(name: str) -> IntArray:
-            each = [getattr(tree, name) for tree in trees]
-            return np.concatenate(
-                [np.where(c < 0, -1, c + r) for c, r in zip(each, roots, strict=True)]
-            )
-
-        return cls(
-            roots,
-            np.maximum(np.concatenate([tree.feature for tree in trees]), 0),
-            np.concatenate([tree.threshold for tree in trees]),
-            children("children_left"),
-            children("children_right"),
-            np.concatenate([tree.value.reshape(-1, outputs) for tree in trees]),
-        )
 
 
 def few_rows(n: int) -> float:

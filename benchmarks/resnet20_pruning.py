@@ -6,14 +6,15 @@
 The pretrained network is adapted to the images first; all contestants start from the adapted one and are
 brought to the same share of its MACs (the first point at or below it).
 
-* ``epigram``: a twin is trained for the structure stage. After every epoch but the last the units that are worth
-  least for their MACs leave (``prune.keep_within``), down to a share that falls evenly to the one asked for.
-  A few epochs are too short for log alpha to come to rest, so units are ordered by where it will
+* ``epigram``: a twin is trained for the structure stage. After every epoch of its first ``--leaving`` part the
+  units that are worth least for their MACs leave (``prune.keep_within``), down to a share that falls evenly to the
+  one asked for. A few epochs are too short for log alpha to come to rest, so units are ordered by where it will
   (``prune.unit_worths``, of eight training batches).
 * ``magnitude``, ``taylor``, ``bn-scale``: Torch-Pruning's group importance, global ranking, one per cent of the
   channels at a time; Taylor's gradients are taken anew before every step.
 
-All are then fine-tuned for the same epochs on the same images, with the same optimiser. ``-as-long``: the
+All are then fine-tuned for the same epochs on the same images, with the same optimiser and the adapted network as
+teacher, which epigram's structure stage has too. ``-as-long``: the
 Torch-Pruning contestants fine-tuned for structure and fine-tuning epochs together, since epigram's structure
 stage is training too. Accuracies are those of the validation split; the test set is not there at all.
 
@@ -57,7 +58,7 @@ from epigram.data import batches
 from epigram.evaluate import macs
 from epigram.pipeline import Recipe
 from epigram.pipeline.job import PLAIN, Job
-from epigram.pipeline.stages import plain_stage
+from epigram.pipeline.stages import distilled, plain_stage
 from epigram.prune import keep_within, removability_at_rest, unit_prices, unit_worths
 from epigram.train import BayesianLearner, EpochEnd, PlainLearner
 
@@ -88,6 +89,8 @@ def main() -> int:
             "recipe": RECIPE,
             "examples": len(recipe.load_data().fit),
             **{stage: to_dict(getattr(recipe.settings, stage)) for stage in ("plain", "finetune")},
+            "teacher_share": recipe.settings.teacher_share,
+            "teacher_temperature": recipe.settings.teacher_temperature,
         },
         planned=planned(arguments),
         folder=folders.results,
@@ -96,7 +99,7 @@ def main() -> int:
     )
     for key in cells.asked:
         contestant, _, seed = key.partition("/seed-")
-        bench = Bench(recipe, int(seed), folders.runs / NAME / f"seed-{seed}")
+        bench = Bench(recipe, int(seed), folders.runs / NAME / f"seed-{seed}", arguments.leaving)
         if arguments.fresh:
             start_fresh(bench.folder / contestant)
         cells.measure(key, lambda bench=bench, name=contestant: bench.measure(name))  # type: ignore[misc]
@@ -114,7 +117,12 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--adapt", type=int, default=8, help="epochs")
     flags.add_argument("--structure", type=int, default=20, help="epochs")
     flags.add_argument("--finetune", type=int, default=10, help="epochs")
+    flags.add_argument("--leaving", type=float, default=0.6, help="of the structure epochs")
     flags.add_argument("--kl-weight", type=float, default=0.02)
+    flags.add_argument("--noise", choices=("outputs", "weights"), default="weights")
+    flags.add_argument("--finetune-lr", type=float, default=0.02)
+    flags.add_argument("--teacher-share", type=float, default=0.9)
+    flags.add_argument("--teacher-temperature", type=float, default=4.0)
     flags.add_argument("--scale-lr-factor", type=float, default=30.0)
     flags.add_argument("--amp", choices=("none", "bf16"), default="none")
     return flags
@@ -141,7 +149,16 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
             amp=amp,
             control_every_epochs=arguments.structure,
         ),
-        finetune=replace(found.finetune, epochs=arguments.finetune, lr_warmup_epochs=0.5, amp=amp),
+        finetune=replace(
+            found.finetune,
+            epochs=arguments.finetune,
+            learning_rate=arguments.finetune_lr,
+            lr_warmup_epochs=0.5,
+            amp=amp,
+        ),
+        posterior=replace(found.posterior, convolution_noise=arguments.noise),
+        teacher_share=arguments.teacher_share,
+        teacher_temperature=arguments.teacher_temperature,
     )
     return replace(recipe, settings=settings)
 
@@ -165,12 +182,14 @@ class Bench:
         recipe: network, data and settings.
         seed: of everything random.
         folder: holds a run folder per stage; finished ones are read.
+        leaving: in which part of the structure epochs units leave.
     """
 
-    def __init__(self, recipe: Recipe, seed: int, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, seed: int, folder: Path, leaving: float) -> None:
         self.recipe = recipe
         self.settings = replace(recipe.settings, seed=seed)
         self.folder = folder
+        self.leaving = leaving
 
     def measure(self, contestant: str) -> dict[str, Any]:
         """The figures of one cell."""
@@ -221,8 +240,9 @@ class Bench:
             return macs(model, job.example[:1]) / whole
 
         def on_epoch(end: EpochEnd) -> dict[str, float]:
-            if end.epoch < end.epochs:
-                budget = 1.0 - (1.0 - share) * end.epoch / max(1, end.epochs - 1)
+            last = max(1, min(end.epochs - 1, round(self.leaving * end.epochs)))
+            if end.epoch <= last:
+                budget = 1.0 - (1.0 - share) * end.epoch / last
                 n, weight = len(job.splits.fit), self.settings.structure.kl_weight
                 worths = unit_worths(twin, few_batches(job))
                 at_rest = {k: removability_at_rest(n / weight * w) for k, w in worths.items()}
@@ -232,7 +252,12 @@ class Bench:
                 learner.shrink_(keep, optimizer=end.optimizer)
             return {"macs_share": cost(twin.plain())}
 
-        learner = BayesianLearner(twin, len(job.splits.fit), on_epoch=on_epoch)
+        learner = BayesianLearner(
+            twin,
+            len(job.splits.fit),
+            distillation=distilled(job, adapted),
+            on_epoch=on_epoch,
+        )
         job.fit(learner, self.settings.structure, "structure")
         return twin.eval()
 
@@ -241,7 +266,8 @@ class Bench:
         validation = job.splits.validation
         small = small.train()
         before = job.evaluate(small, validation).accuracy
-        result = job.fit(PlainLearner(small), job.settings.finetune, "finetune")
+        learner = PlainLearner(small, distillation=distilled(job, adapted))
+        result = job.fit(learner, job.settings.finetune, "finetune")
         after = job.evaluate(small, validation)
         start = job.evaluate(adapted, validation).accuracy
         convolutions = [m for m in small.modules() if isinstance(m, nn.Conv2d)]

@@ -118,6 +118,8 @@ def _converted(
             new[plain] = VariationalMultiheadAttention(plain, **start)
             continue
         layer = from_plain(plain, **start)  # type: ignore[arg-type]
+        if layer.spatial_dims:
+            layer.noise = settings.convolution_noise
         new[plain] = layer
         if name in positions:
             inputs = layer.weight_mean.shape[layer.input_axis]

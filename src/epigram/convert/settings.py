@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 
 from epigram.errors import ConfigError
+from epigram.layers.base import Noise
 from epigram.priors import GroupHorseshoe, GroupJeffreys, GroupScale, UnitScale
 
 PriorName: TypeAlias = Literal["group-jeffreys", "group-horseshoe", "unit"]
@@ -25,6 +26,8 @@ class PosteriorSettings:
         logvar_min: lower bound of their log-variances; None = no bound.
         logvar_max: upper bound likewise.
         variance_eps: added to each activation's variance, inside the root.
+        convolution_noise: what convolutions draw in training, their outputs, of every example apart, or their weights,
+            once a step, which costs half as much. Linear layers draw outputs.
         scale_logvar_init: initial log-variance of the scales (of log α and log β, horseshoe).
         scale_logvar_min: lower bound of the scales' log-variances; None = no bound.
         scale_logvar_max: upper bound likewise.
@@ -32,7 +35,7 @@ class PosteriorSettings:
         global_init: where the horseshoe's global scale starts; None = ``tau0``.
 
     Raises:
-        ConfigError: an unknown prior, or bounds the wrong way round.
+        ConfigError: an unknown prior or noise, or bounds the wrong way round.
     """
 
     prior: PriorName = "group-jeffreys"
@@ -41,6 +44,7 @@ class PosteriorSettings:
     logvar_min: float | None = -16.0
     logvar_max: float | None = 1.0
     variance_eps: float = 1e-8
+    convolution_noise: Noise = "outputs"
     scale_logvar_init: float = -4.0
     scale_logvar_min: float | None = -16.0
     scale_logvar_max: float | None = 2.0
@@ -52,6 +56,11 @@ class PosteriorSettings:
             raise ConfigError(
                 f"PosteriorSettings.prior: got {self.prior!r}, expected one of "
                 f"{', '.join(get_args(PriorName))}"
+            )
+        if self.convolution_noise not in get_args(Noise):
+            raise ConfigError(
+                f"PosteriorSettings.convolution_noise: got {self.convolution_noise!r}, expected one of "
+                f"{', '.join(get_args(Noise))}"
             )
         for kind in ("", "scale_"):
             low, start, high = (

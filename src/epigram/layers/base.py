@@ -5,13 +5,15 @@
                      └──▶ square ───────▶ f(·; exp weight_logvar) ──▶ var ──┘
 
 train(), sampling():  as drawn.        eval():  f(x · E z; weight_mean), deterministic.
+
+With ``noise`` "weights" the weights are drawn instead, once for the batch: f(x · z; weight_mean + √exp weight_logvar · noise).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -25,10 +27,13 @@ from epigram.maths.moments import (
     LinearMap,
     output_moments,
     sample_outputs,
+    sample_weights,
     standard_normal_like,
 )
 from epigram.priors import GroupScale
 from epigram.priors.base import check_bounds, checked_start
+
+Noise: TypeAlias = Literal["outputs", "weights"]
 
 
 class VariationalLayer(nn.Module, ABC):
@@ -36,7 +41,8 @@ class VariationalLayer(nn.Module, ABC):
 
     q(w | z) = N(z · weight_mean, z² · exp weight_logvar) with the prior N(0, z²), where z is the scale
     of the input unit the weight reads; the bias has the prior N(0, 1). ``scale_uses`` is a plain list
-    that may be replaced; scales in it are not submodules of the layer.
+    that may be replaced; scales in it are not submodules of the layer. So may ``noise``: "outputs" draws
+    those of every example apart, "weights" the weights, once a call: half the arithmetic, gradients that vary more.
 
     Args:
         plain: the torch layer this one is the counterpart of; its starting weights become the means.
@@ -83,6 +89,7 @@ class VariationalLayer(nn.Module, ABC):
         self.logvar_max = logvar_max
         self.variance_eps = variance_eps
         self.sampling = False
+        self.noise: Noise = "outputs"
         self._set_parameters(plain, start)
         self._set_geometry(plain)
         self._shell = Shell(plain)
@@ -139,6 +146,8 @@ class VariationalLayer(nn.Module, ABC):
         factor = product_of_draws(self.scale_uses, self._examples(x))
         if factor is not None:
             x = x * self._aligned(factor, x)
+        if self.noise == "weights":
+            return apply(self._prepare(x), *self._drawn())
         mean, variance = output_moments(
             apply,
             self._prepare(x),
@@ -148,6 +157,11 @@ class VariationalLayer(nn.Module, ABC):
             self._bias_variance(),
         )
         return sample_outputs(mean, variance, standard_normal_like(mean))
+
+    def _drawn(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias, drawn once."""
+        weight, *bias = (sample_weights(m, v) for m, v in zip(*self.posterior(), strict=True))
+        return weight, bias[0] if bias else None
 
     def _bias_variance(self) -> Tensor:
         """Variance of the bias plus eps: one addition per output unit instead of one per output."""

@@ -228,4 +228,6 @@ def distilled(job: Job, teacher: nn.Module) -> Distillation | None:
     if not share:
         return None
     placed = copy.deepcopy(teacher).to(job.settings.device)
+    if job.settings.finetune.channels_last:
+        placed = placed.to(memory_format=torch.channels_last)
     return Distillation(teacher=placed, share=share, temperature=job.settings.teacher_temperature)

@@ -99,6 +99,7 @@ def settings_of_recipe() -> Any:
         ),
         (["--epochs", "3"], "unknown flag '--epochs'; did you mean '--"),
         (["--floorr", "x"], "unknown flag '--floorr'; did you mean '--floor'?"),
+        (["--nonsense", "x"], "unknown flag '--nonsense'; epigram compress --help lists the"),
         (["--structure", "3"], "--structure is a section"),
         (["--structure.epochs", "x"], "structure.epochs: got 'x', expected int"),
         (["--seed", "x"], "seed: got 'x', expected int"),

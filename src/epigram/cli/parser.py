@@ -62,8 +62,9 @@ class Parser(argparse.ArgumentParser):
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
     """``did you mean 'x'?`` for the known word nearest to ``word``, or None if none is near."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else None
+    bare = {name.lstrip("-"): name for name in known}  # two dashes are no resemblance
+    near = difflib.get_close_matches(word.lstrip("-"), bare, n=1, cutoff=0.6)
+    return f"did you mean '{bare[near[0]]}'?" if near else None
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -16,10 +16,10 @@ from epigram.structure import (
     analyse,
     general,
     mask_units,
+    removals,
     remove_units,
     set_attributes_,
     slice_plan,
-    trial,
     verify_removal,
 )
 
@@ -142,13 +142,13 @@ def test_what_a_hollow_network_says_changes_no_structure(
 @pytest.mark.usefixtures("every_network_hollow")
 def test_what_fails_for_its_shapes_costs_no_forward_pass(monkeypatch: pytest.MonkeyPatch):
     passes = []
-    run = trial.outputs_of
+    run = removals.outputs_of
 
     def counted(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
         passes.append(next(network.parameters()).device.type)
         return run(network, inputs)
 
-    monkeypatch.setattr(trial, "outputs_of", counted)
+    monkeypatch.setattr(removals, "outputs_of", counted)
     network = nn.Sequential(
         nn.Linear(8, 6),
         *(nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Flatten(), nn.Linear(6, 6)) for _ in range(5)),

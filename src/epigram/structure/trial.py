@@ -16,39 +16,29 @@ network (see :mod:`epigram.structure.general`), where there is one.
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from epigram.records import Group, LeftWhole
 from epigram.structure.attributes import candidates, choices, settled
-from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.general import for_trials, without_values
 from epigram.structure.numbers import attribute_of
 from epigram.structure.obstacle import (
     Obstacle,
     counts_units,
     explained,
-    from_error,
     movements_by_group,
 )
-from epigram.structure.patterns import patterns
-from epigram.structure.plan import slice_plan
-from epigram.structure.surgery import mask_units_, shrink_parameters_
-from epigram.structure.trace import evaluating, named_tensors
-from epigram.structure.verify import compare, other_shapes, outputs_of
+from epigram.structure.removals import Judge, Removals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
-    from epigram.records import Attribute, BoolArray
+    from epigram.records import Attribute
     from epigram.structure.general import Subject
     from epigram.structure.grouping import SizedStructure
-    from epigram.structure.plan import Plan
     from epigram.structure.propagate import Movement, Propagation
 
 _TRIALS, _THOROUGH_TRIALS, _LEAST_TRIALS = 6, 16, 4
@@ -132,12 +122,8 @@ class _Trial:
         numbers: list[Attribute],
         passed: Mapping[str, list[Movement]],
     ) -> None:
-        self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
-        self.empty = subject.empty
-        self.judge: Literal["shapes", "values", "both"] = "both"
-        if self.empty is not None:
-            self._without_values = without_values(self.inputs)
-            self._usual = outputs_of(self.empty, self._without_values)
+        self.removals = Removals(structure, subject)
+        self.judge: Judge = "both"
         self.patterns, self.numbers = min(patterns, _LEAST_TRIALS), numbers
         self.all_patterns = patterns
         self.following: list[Attribute] = []
@@ -151,7 +137,7 @@ class _Trial:
         numbers that follow by then. If it does not, all is decided anew.
         """
         before = self.following
-        if self.empty is not None:
+        if self.removals.empty is not None:
             accepted, refused = self.by_shapes(removable)
             if not accepted or self._passes(accepted):
                 return refused
@@ -228,7 +214,7 @@ class _Trial:
         mine = [a for a in self.numbers if any(group in names for group, _ in a.per_unit)]
         hopeless = all(self._hopeless(group) for group in candidates)
         first: Obstacle | None = None
-        for chosen in [[]] if hopeless else choices(self.network, mine):
+        for chosen in [[]] if hopeless else choices(self.removals.network, mine):
             self.following = before + [a for a in chosen if a not in before]
             obstacle = self._obstacle(base + candidates)
             if obstacle is None:
@@ -247,99 +233,13 @@ class _Trial:
     def _kinds(self, group: Group) -> frozenset[tuple[type, str]]:
         """The numbers that could follow the group: the class of the module, and the attribute."""
         return frozenset(
-            (type(self.network.get_submodule(a.module)), attribute_of(a.name))
+            (type(self.removals.network.get_submodule(a.module)), attribute_of(a.name))
             for a in self.numbers
             if any(name == group.name for name, _ in a.per_unit)
         )
 
     def _obstacle(self, groups: list[Group]) -> Obstacle | None:
-        for keep in islice(patterns(groups), self.patterns):
-            obstacle = self._try(keep)
-            if obstacle is not None:
-                return obstacle
-        return None
-
-    def _try(self, keep: dict[str, BoolArray]) -> Obstacle | None:
-        plan = slice_plan(replace(self.structure, attributes=tuple(self.following)), keep)
-        obstacle = self._try_shapes(plan)
-        if obstacle is not None or self.judge == "shapes":
-            return obstacle
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                with _shrunk(self.network, plan):
-                    small = outputs_of(self.network, self.inputs)
-                with _masked(self.network, self.structure, keep):
-                    masked = outputs_of(self.network, self.inputs)
-        except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
-            return from_error(error)
-        difference, allowed, reason = compare(small, masked, least_scale=0.0)
-        if not reason and not difference <= allowed:
-            reason = f"the smaller network's output differs by {difference:.3g}"
-        if not reason and caught:
-            reason = self._new_warning(caught)
-        return Obstacle("", reason) if reason else None
-
-    def _try_shapes(self, plan: Plan) -> Obstacle | None:
-        """What the hollow network, where there is one, says about the smaller network's shapes."""
-        if self.empty is None or self.judge == "values":
-            return None
-        try:
-            with warnings.catch_warnings(), _shrunk(self.empty, plan):
-                warnings.simplefilter("ignore")
-                small = outputs_of(self.empty, self._without_values)
-        except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
-            return from_error(error)
-        reason = other_shapes(small, self._usual)
-        return Obstacle("", reason) if reason else None
-
-    def _new_warning(self, caught: list[warnings.WarningMessage]) -> str:
-        """A warning that the network of full size does not give."""
-        with evaluating(self.network), warnings.catch_warnings(record=True) as usual:
-            warnings.simplefilter("always")
-            self.network(*self.inputs)
-        known = {str(warning.message) for warning in usual}
-        new = [str(warning.message) for warning in caught if str(warning.message) not in known]
-        return f"the smaller network warns: {new[0]}" if new else ""
-
-
-@contextlib.contextmanager
-def _masked(
-    network: nn.Module, structure: SizedStructure, keep: dict[str, BoolArray]
-) -> Iterator[None]:
-    """The network with nobody reading the dropped units, for a while."""
-    tensors = named_tensors(network)
-    silenced = ("reads", "consumed")
-    reading = {m.tensor for g in structure.groups for m in g.members if m.role in silenced}
-    before = {name: tensors[name].data for name in reading if name in tensors}
-    try:
-        for name, data in before.items():
-            tensors[name].data = data.clone()
-        mask_units_(network, structure, keep)
-        yield
-    finally:
-        for name, data in before.items():
-            tensors[name].data = data
-
-
-@contextlib.contextmanager
-def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
-    """The network without the units, for a while; copying it for every trial would be slow."""
-    tensors = named_tensors(network)
-    data = {name: tensors[name].data for name in plan}
-    modules = [(module, module.__class__, dict(vars(module))) for module in network.modules()]
-    try:
-        shrink_parameters_(tensors, plan)
-        fit_modules_(network, [tensors[name] for name in plan])
-        set_attributes_(network, plan.attributes)
-        yield
-    finally:
-        for module, own, before in modules:
-            module.__class__ = own
-            module.__dict__.clear()
-            module.__dict__.update(before)
-        for name, whole in data.items():
-            tensors[name].data = whole
+        return self.removals.obstacle(groups, self.following, count=self.patterns, judge=self.judge)
 
 
 def _readable(subject: Subject) -> tuple[nn.Module, tuple[Any, ...]]:

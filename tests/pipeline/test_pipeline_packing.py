@@ -10,7 +10,7 @@ from tests.pipeline.tiny_recipe import TinyNet, recipe
 
 from epigram import codec
 from epigram.errors import ConfigError
-from epigram.pipeline import packing
+from epigram.pipeline import calibration, packing
 
 State = dict[str, np.ndarray]
 
@@ -30,7 +30,7 @@ def trained() -> State:
 
 def _pack(state: State, **how: object) -> tuple[packing.Packed, dict[str, float]]:
     usual = {"floor": None, "size_bytes": None, "max_error": None, "calibration": 0}
-    return packing.pack_with_data(state, recipe(), **(usual | how))  # type: ignore[arg-type]
+    return calibration.pack_with_data(state, recipe(), **(usual | how))  # type: ignore[arg-type]
 
 
 def test_the_coarsest_file_that_holds_the_floor_on_control(trained: State) -> None:
@@ -39,7 +39,7 @@ def test_the_coarsest_file_that_holds_the_floor_on_control(trained: State) -> No
     fine, _ = _pack(trained, max_error=0.02)
     assert len(packed.data) < 0.7 * len(fine.data)
     read = codec.decode(packed.data)
-    model = packing.fill(TinyNet(), read)
+    model = calibration.fill(TinyNet(), read)
     control = recipe().load_data().control
     accuracy = (model(control.inputs).argmax(1) == control.targets).double().mean()
     assert float(accuracy) >= 0.9
@@ -55,7 +55,7 @@ def test_calibration_lowers_the_error_that_the_information_weighs(trained: State
     plain, weighted = (_pack(trained, size_bytes=400, calibration=n)[0] for n in (0, 200))
     model = TinyNet()
     model.load_state_dict({n: torch.from_numpy(v) for n, v in trained.items()})
-    information = packing.fisher(model, recipe().load_data().fit.inputs[:200])
+    information = calibration.fisher(model, recipe().load_data().fit.inputs[:200])
 
     def weighed(packed: packing.Packed) -> float:
         values = {t.name: t.values() for t in packed.contents.tensors}
@@ -74,7 +74,7 @@ def test_the_information_is_that_of_the_exact_diagonal() -> None:
     inputs = torch.randn(4000, 4) * torch.tensor([0.1, 1.0, 2.0, 4.0])
     p = model(inputs).softmax(1)
     exact = ((p * (1 - p)).T @ inputs.square()).detach().double().numpy()
-    got = packing.fisher(model, inputs)["weight"]
+    got = calibration.fisher(model, inputs)["weight"]
     exact = exact + 0.05 * exact.mean()
     np.testing.assert_allclose(got, exact / exact.mean(), rtol=0.25)
 

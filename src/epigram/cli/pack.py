@@ -83,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _pack(options: argparse.Namespace, path: Path) -> tuple[Packed, dict[str, float]]:
-    from epigram.pipeline import packing
+    from epigram.pipeline import calibration, packing
 
     state = packing.read_checkpoint(path)
     if options.floor is None and options.calibration is None:
@@ -93,7 +93,7 @@ def _pack(options: argparse.Namespace, path: Path) -> tuple[Packed, dict[str, fl
         error = _ERROR if size is None and error is None else error
         return packing.pack(state, size_bytes=size, max_error=error), {}
     recipe = asked.find_recipe(options)
-    return packing.pack_with_data(
+    return calibration.pack_with_data(
         state,
         recipe,
         floor=options.floor,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from epigram.convert.build import bayesianize, convertible_layers
-from epigram.convert.coded import CodedNetwork, CodedParameter
+from epigram.convert.coded import CodedNetwork
+from epigram.convert.coded_parameter import CodedParameter
 from epigram.convert.coding import CodingSettings
 from epigram.convert.cutting import Cut
 from epigram.convert.dense import dense_weights

@@ -58,7 +58,8 @@ from epigram.data import batches
 from epigram.evaluate import macs
 from epigram.pipeline import Recipe
 from epigram.pipeline.job import PLAIN, Job
-from epigram.pipeline.stages import distilled, plain_stage
+from epigram.pipeline.stages import plain_stage
+from epigram.pipeline.teaching import distilled
 from epigram.prune import keep_within, removability_at_rest, unit_prices, unit_worths
 from epigram.train import BayesianLearner, EpochEnd, PlainLearner
 
@@ -255,7 +256,7 @@ class Bench:
         learner = BayesianLearner(
             twin,
             len(job.splits.fit),
-            distillation=distilled(job, adapted),
+            distillation=distilled(job, adapted, self.settings.structure),
             on_epoch=on_epoch,
         )
         job.fit(learner, self.settings.structure, "structure")
@@ -266,7 +267,7 @@ class Bench:
         validation = job.splits.validation
         small = small.train()
         before = job.evaluate(small, validation).accuracy
-        learner = PlainLearner(small, distillation=distilled(job, adapted))
+        learner = PlainLearner(small, distillation=distilled(job, adapted, job.settings.finetune))
         result = job.fit(learner, job.settings.finetune, "finetune")
         after = job.evaluate(small, validation)
         start = job.evaluate(adapted, validation).accuracy

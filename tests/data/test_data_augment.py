@@ -73,6 +73,16 @@ def test_without_flip_nothing_is_mirrored() -> None:
     assert int(draws[:, 2].sum()) == 0
 
 
+@pytest.mark.parametrize(("shift", "flip", "count"), [(0, False, 1), (1, False, 9), (2, True, 50)])
+def test_variants_are_all_that_is_drawn(shift: int, flip: bool, count: int) -> None:
+    augment = Augment(shift=shift, flip=flip)
+    draws = augment.draw(2_000, generator=torch.Generator().manual_seed(0))
+    assert {tuple(row) for row in draws.tolist()} == {
+        tuple(row) for row in augment.variants().tolist()
+    }
+    assert len(augment.variants()) == count
+
+
 def test_call_is_draw_and_apply_and_leaves_the_images() -> None:
     images: Tensor = torch.randint(0, 256, (9, 2, 5, 4), dtype=torch.uint8)
     kept = images.clone()

@@ -51,6 +51,11 @@ class Augment:
         mirrored = torch.randint(0, 2, (count, 1), generator=generator, device=device)
         return torch.cat([moves, mirrored * int(self.flip)], dim=1)
 
+    def variants(self) -> Int64[Tensor, "variants 3"]:
+        """All that can be drawn for an image."""
+        moves = torch.arange(-self.shift, self.shift + 1)
+        return torch.cartesian_prod(moves, moves, torch.arange(1 + int(self.flip)))
+
     def apply(
         self,
         images: Shaped[Tensor, "batch *pixels"],

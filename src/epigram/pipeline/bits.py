@@ -15,7 +15,8 @@ from epigram.pipeline.contents import Shaped, contents_of
 from epigram.pipeline.files import Rung, decoded, judged_rungs, margin_of, value_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import Job
-from epigram.pipeline.stages import distilled, steer
+from epigram.pipeline.stages import steer
+from epigram.pipeline.teaching import distilled
 from epigram.records import BoolArray, Floor
 from epigram.train import BayesianLearner, EpochEnd
 
@@ -47,7 +48,7 @@ class BitsLearner(BayesianLearner):
             coded,
             len(job.splits.fit),
             loss_fn=job.recipe.loss_fn,
-            distillation=distilled(job, teacher),
+            distillation=distilled(job, teacher, job.settings.bits),
             on_epoch=self._look,
         )
         self.coded, self.job, self.shaped, self.source = coded, job, shaped, twin

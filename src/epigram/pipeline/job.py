@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 import epigram
@@ -108,6 +109,11 @@ class Job:
             raise InterruptedRunError(
                 f"the time was up before {what!r}; the same command goes on from there"
             )
+
+    def say(self, text: str) -> None:
+        """A line for whoever watches."""
+        if self.progress == "auto":
+            Console(stderr=True).print(text, markup=False, highlight=False)
 
     def evaluate(self, model: nn.Module, part: TensorSet) -> Evaluation:
         """A network's figures on one split."""

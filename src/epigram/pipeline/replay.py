@@ -14,7 +14,8 @@ from epigram.pipeline.bits import STAGE, replayed_bits
 from epigram.pipeline.job import Job
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
-from epigram.pipeline.stages import SmallLearner, StructureLearner, distilled, network_in
+from epigram.pipeline.stages import SmallLearner, StructureLearner, network_in
+from epigram.pipeline.teaching import distilled
 from epigram.prune import Shrinker
 
 
@@ -54,5 +55,8 @@ def _learner(job: Job, about: Mapping[str, Any]) -> train.Learner:
     if stage == STAGE:
         return replayed_bits(job, plain)
     return SmallLearner(
-        job.build(), {}, loss_fn=job.recipe.loss_fn, distillation=distilled(job, plain)
+        job.build(),
+        {},
+        loss_fn=job.recipe.loss_fn,
+        distillation=distilled(job, plain, job.settings.finetune),
     )

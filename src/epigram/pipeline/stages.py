@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,13 +20,13 @@ from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import PLAIN, Job
 from epigram.pipeline.steering import Controller
+from epigram.pipeline.teaching import distilled
 from epigram.prune import Removabilities, Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
 from epigram.structure import followed_numbers, resize_to_shapes_
 from epigram.train import (
     BayesianLearner,
-    Distillation,
     EpochEnd,
     PlainLearner,
     slice_optimizer_state_,
@@ -215,19 +214,8 @@ def finetune_stage(job: Job, small: nn.Module, twin: Twin, teacher: nn.Module) -
         small,
         twin.live_positions(),
         loss_fn=job.recipe.loss_fn,
-        distillation=distilled(job, teacher),
+        distillation=distilled(job, teacher, job.settings.finetune),
         on_epoch=picture,
     )
     job.fit(learner, job.settings.finetune, "finetune")
     return small.cpu().eval()
-
-
-def distilled(job: Job, teacher: nn.Module) -> Distillation | None:
-    """The teacher's part in the fine-tuning loss, if the settings give it one."""
-    share = job.settings.teacher_share
-    if not share:
-        return None
-    placed = copy.deepcopy(teacher).to(job.settings.device)
-    if job.settings.finetune.channels_last:
-        placed = placed.to(memory_format=torch.channels_last)
-    return Distillation(teacher=placed, share=share, temperature=job.settings.teacher_temperature)

@@ -1,0 +1,53 @@
+"""The original network as the teacher of the smaller one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from epigram.pipeline.job import Job
+from epigram.train import Distillation, TrainSettings
+from epigram.train.known_answers import KnownAnswers, fits
+
+_BATCH = 512
+_LEAST_VISITS = 2
+"""How often each input must come for its answer to be worth keeping."""
+
+
+def distilled(job: Job, teacher: nn.Module, settings: TrainSettings) -> Distillation | None:
+    """The teacher's part in the loss of a stage with these settings, if the run's give it one."""
+    share = job.settings.teacher_share
+    if not share:
+        return None
+    placed = copy.deepcopy(teacher).to(job.settings.device)
+    if settings.channels_last:
+        placed = placed.to(memory_format=torch.channels_last)
+    if _come_again(job, teacher, settings.epochs):
+        placed = KnownAnswers(placed, partial(_all_inputs, job))
+    return Distillation(teacher=placed, share=share, temperature=job.settings.teacher_temperature)
+
+
+def _come_again(job: Job, teacher: nn.Module, epochs: int) -> bool:
+    """Are there so few inputs that looking answers up saves time? On the CPU: cards would have to be waited for."""
+    variants = 1 if job.recipe.augment is None else len(job.recipe.augment.variants())
+    if torch.device(job.settings.device).type != "cpu" or _LEAST_VISITS * variants > epochs:
+        return False
+    with torch.no_grad():
+        answers = copy.deepcopy(teacher).eval()(job.example)
+    return answers.dim() == 2 and fits(variants * len(job.splits.fit), answers.shape[1])
+
+
+def _all_inputs(job: Job) -> Iterator[Tensor]:
+    """Every input that training can show, in one order."""
+    images, augment, preprocess = job.splits.fit.inputs, job.recipe.augment, job.recipe.preprocess
+    job.say(f"the teacher's answers to {len(images):,} inputs")
+    for draw in [None] if augment is None else augment.variants():
+        for start in range(0, len(images), _BATCH):
+            x = images[start : start + _BATCH]
+            if augment is not None and draw is not None:
+                x = augment.apply(x, draw.expand(len(x), 3))
+            yield x if preprocess is None else preprocess(x)

@@ -1,0 +1,74 @@
+"""The teacher of a run: what it is asked about, and when its answers are kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.pipeline.tiny_recipe import TinyNet, recipe, settings
+from torch import Tensor, nn
+
+from epigram.data import Augment, Preprocess, batches
+from epigram.pipeline.job import Job
+from epigram.pipeline.teaching import distilled
+from epigram.train import TrainSettings
+from epigram.train.known_answers import KnownAnswers
+
+
+class Counted(TinyNet):
+    """Counts the rows it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        return super().forward(x)
+
+
+def _job(folder: Path, **more: Any) -> Job:
+    made = recipe(augment=Augment(shift=1), preprocess=Preprocess(0.1, 0.3), **more)
+    return Job(made, replace(settings(), teacher_share=0.9), folder, None, None, None)
+
+
+def test_every_input_of_training_is_asked_about_once(tmp_path: Path) -> None:
+    job, teacher = _job(tmp_path), Counted()
+    distillation = distilled(job, teacher, TrainSettings(epochs=18))
+    assert distillation is not None
+    known = distillation.teacher
+    assert isinstance(known, KnownAnswers)
+    data, made = job.splits.fit, job.recipe
+    for epoch in range(2):
+        stream = batches(
+            data,
+            batch_size=64,
+            seed=0,
+            epoch=epoch,
+            preprocess=made.preprocess,
+            augment=made.augment,
+        )
+        for x, _ in stream:
+            torch.testing.assert_close(known(x), teacher(x))
+    assert int(known.teacher.rows) == 9 * len(data)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "augment"), [(17, Augment(shift=1)), (100, Augment(shift=4, flip=True)), (1, None)]
+)
+def test_with_more_inputs_than_visits_the_teacher_is_asked_each_time(
+    tmp_path: Path, epochs: int, augment: Augment | None
+) -> None:
+    job = _job(tmp_path)
+    job.recipe = replace(job.recipe, augment=augment)
+    distillation = distilled(job, TinyNet(), TrainSettings(epochs=epochs))
+    assert distillation is not None and isinstance(distillation.teacher, TinyNet)
+
+
+def test_without_a_share_there_is_no_teacher(tmp_path: Path) -> None:
+    job = _job(tmp_path)
+    job.settings = replace(job.settings, teacher_share=0.0)
+    assert distilled(job, nn.Identity(), TrainSettings(epochs=18)) is None

@@ -192,7 +192,7 @@ def segmentation() -> list[Case]:
     ]
 
 
-_SCENE = 160
+_SCENE, _PROPOSALS, _BOXES = 160, 64, 8
 
 
 def detection() -> list[Case]:
@@ -210,6 +210,10 @@ def _detector(name: str) -> Case:
     if not name.startswith("ssd"):  # those have one size
         fields |= {"min_size": _SCENE, "max_size": _SCENE}
         reduced = f"images of {_SCENE} pixels"
+    if "rcnn" in name:  # a head runs on every proposal, those for masks and key points on every box
+        fields |= {f"rpn_post_nms_top_n_{when}": _PROPOSALS for when in ("train", "test")}
+        fields["box_detections_per_img"] = _BOXES
+        reduced += f", {_PROPOSALS} proposals, {_BOXES} boxes"
     if name.startswith("keypoint"):
         fields["num_classes"] = 2
     build = functools.partial(models.get_model, name, **fields)

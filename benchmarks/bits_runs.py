@@ -46,6 +46,7 @@ def compressed(
     arguments: argparse.Namespace,
     *,
     plain: Path,
+    after: Sequence[Path] = (),
     floor: str,
     settings: CompressSettings | None = None,
     reads_test: bool = True,
@@ -58,6 +59,7 @@ def compressed(
         folder: of the run.
         arguments: the common flags.
         plain: folder of the plain network.
+        after: runs of the same recipe and seed; the structure pass of one that is finished is taken over.
         floor: what is asked.
         settings: other than the recipe's.
         reads_test: False takes the test set away; else its reading is logged, once.
@@ -73,7 +75,8 @@ def compressed(
     print(f"{folder}: {'read' if finished else 'run'}", file=sys.stderr)
     code, begin = record.code_version(), time.perf_counter()
     used = replace(settings or recipe.settings, seed=seed)
-    result = compress_recipe(recipe, used, folder, floor=floor, from_folder=plain, force=True)
+    source = next((run for run in after if (run / "result.json").exists()), plain)
+    result = compress_recipe(recipe, used, folder, floor=floor, from_folder=source, force=True)
     notes = folder.with_name(f"{folder.name}.notes.json")
     if not finished:
         atomic.write_json(

@@ -48,6 +48,11 @@ def main() -> int:
                 folders.runs / f"floor-{floor:g}" / f"seed-{seed}",
                 arguments,
                 plain=plain[seed],
+                after=[
+                    folders.runs / f"floor-{other:g}" / f"seed-{seed}"
+                    for other in arguments.floors
+                    if other != floor
+                ],
                 floor=f"accuracy>={floor:g}",
             )
             for seed in arguments.seeds

@@ -25,9 +25,7 @@ def run(argv: Sequence[str]) -> int:
     goal = Goal.of(asked_for, budget, options.max_drop, named=options.floor is not None)
     from_folder = None if options.from_folder is None else Path(options.from_folder)
     if from_folder is not None and not from_folder.is_dir():
-        raise ConfigError(
-            f"--from {from_folder}: no such folder; expected a run of `epigram train`"
-        )
+        raise ConfigError(f"--from {from_folder}: no such folder; expected a finished run")
     if options.dry_run:
         return plan.show(call, goal=goal, skip=() if from_folder is None else ("plain",))
     from epigram import pipeline
@@ -80,7 +78,10 @@ def parser() -> Parser:
         "--budget", metavar="SIZE", help="instead: the best in so many bytes; for example 1kB"
     )
     flags.add_argument(
-        "--from", dest="from_folder", metavar="DIR", help="start from this run of `epigram train`"
+        "--from",
+        dest="from_folder",
+        metavar="DIR",
+        help="start from this run's plain network (and structure pass, where it would be the same)",
     )
     flags.add_argument(
         "--force", action="store_true", help="go on if the plain network misses the floor"

@@ -34,6 +34,7 @@ from epigram.pipeline.results import (
     identity_figures,
     pruning_figures,
 )
+from epigram.pipeline.reuse import take_structure
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.stages import finetune_stage, network_in, plain_stage, structure_stage
 from epigram.pipeline.verify import dense_bytes
@@ -102,7 +103,8 @@ def compress_recipe(
         budget: instead: the best metric in so many bytes. The metric is that of ``floor`` or of the recipe's
             floor, or accuracy.
         max_drop: instead: how much worse than the plain network's the metric may be on validation.
-        from_folder: take the plain network from this run of ``train_recipe``.
+        from_folder: take the plain network from this run; if it is a finished compression and its structure pass
+            would be the same here (no floor steers it), that too.
         force: go on although the plain network misses the floor.
         progress: how to show progress; None = silently.
         max_minutes: end the run in order after so long.
@@ -130,6 +132,8 @@ def compress_recipe(
         job.resolve(goal, plain)
         if not goal.is_relative:
             _check_feasible(job, plain, force=force)
+        if source is not None:
+            take_structure(job, source)
         twin, decision, seen, small = _structured(job, plain, clock, keep_posterior=keep_posterior)
         rung, met = _file_of(job, small, plain, twin, clock)
         with clock("write"):

@@ -1,0 +1,71 @@
+"""A structure pass that another run has already done.
+
+Where no floor steers it, it is the same for every floor: a run that takes its plain network from a compressed one
+takes that one's structure pass too, and ends with the same file to the byte.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from epigram import atomic
+from epigram.errors import RunFolderError
+from epigram.pipeline.job import PLAIN, Job
+from epigram.train import read_config
+from epigram.train.checkpoint import checkpoint_path
+
+STAGE: Final = "structure"
+_WHOLE = ("recipe", "build", "preprocess", "augment", "loss_fn", "code", "network")
+_SETTINGS = ("seed", "posterior", "structure", "prune", "device")
+_DATA = ("fit", "control")
+
+
+def take_structure(job: Job, source: Path) -> bool:
+    """Copy the structure pass of ``source`` if this run's would be the same; was it?
+
+    The checkpoint comes last, so that a kill in between leaves a pass that has not begun.
+    """
+    mine, theirs = (checkpoint_path(folder, STAGE) for folder in (job.folder, source))
+    if mine.exists() or not theirs.exists() or not _is_the_same(job, source):
+        return False
+    (job.folder / "frames").mkdir(exist_ok=True)
+    for frame in sorted((source / "frames").glob(f"{STAGE}-*.npz")):
+        shutil.copyfile(frame, job.folder / "frames" / frame.name)
+    kept = [line for line in _lines(job.folder) if json.loads(line)["stage"] != STAGE]
+    done = [line for line in _lines(source) if json.loads(line)["stage"] == STAGE]
+    atomic.write_text(job.folder / "metrics.jsonl", "".join(kept + done))
+    mine.parent.mkdir(exist_ok=True)
+    atomic.write_bytes(mine, theirs.read_bytes())
+    return True
+
+
+def _is_the_same(job: Job, source: Path) -> bool:
+    """Is the other run finished, unsteered, and equal in all that a structure pass depends on?"""
+    if job.steers(STAGE) or not (source / "result.json").exists():
+        return False
+    if (source / PLAIN).read_bytes() != (job.folder / PLAIN).read_bytes():
+        return False
+    try:
+        mine, theirs = (_relevant(read_config(folder)["config"]) for folder in (job.folder, source))
+    except (RunFolderError, KeyError):
+        return False
+    return mine == theirs and not theirs["steered"]
+
+
+def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
+    settings = config["settings"]
+    return {
+        **{key: config[key] for key in _WHOLE},
+        **{key: settings[key] for key in _SETTINGS},
+        **{key: config["data"][key] for key in _DATA},
+        "steered": settings["steer"][STAGE],
+    }
+
+
+def _lines(folder: Path) -> list[str]:
+    path = folder / "metrics.jsonl"
+    return path.read_text("utf-8").splitlines(keepends=True) if path.exists() else []

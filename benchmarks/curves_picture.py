@@ -17,7 +17,7 @@ COLUMNS = {
     "plain": "Plain",
     "bayesian-random": "Bayesian, from random weights",
     "bayesian-pretrained": "Bayesian, from the plain network",
-    "bayesian-shrinking": "Bayesian, from the plain network, shrinking",
+    "bayesian-shrinking": "The same, losing units",
     "bayesian-low-kl": "Bayesian, KL weight 0.1",
 }
 COLOURS = {"decay": LIGHT.bayes, "constant": LIGHT.removed}

@@ -151,8 +151,9 @@ def resnet20(result: Result) -> list[str]:
     rows = []
     for name, found in result["spread"].items():
         accuracy = spread(_hundredfold(found["validation_accuracy"]))
+        test = spread(_hundredfold(found.get("test_accuracy")))
         if name == "adapted":
-            rows.append((name, "100", "–", accuracy, "0"))
+            rows.append((name, "100", "–", accuracy, "0", test, "0"))
             continue
         rows.append(
             (
@@ -161,6 +162,8 @@ def resnet20(result: Result) -> list[str]:
                 spread(_hundredfold(found["accuracy_before_finetuning"]), ".1f"),
                 accuracy,
                 spread(found["points_below_adapted"]),
+                test,
+                spread(found.get("test_points_below_adapted")),
             )
         )
     head = (
@@ -169,6 +172,8 @@ def resnet20(result: Result) -> list[str]:
         "validation before fine-tuning, %",
         "after, %",
         "points below the adapted network",
+        "test, %",
+        "points below",
     )
     return [*markdown(head, rows), *missing(result)]
 

@@ -40,6 +40,20 @@ class Gated(nn.Module):
         return self.out(F.silu(gate) * torch.cat((plain, mixed), dim=-1))
 
 
+class CountsBoth(nn.Module):
+    """A number that counts two groups, one of which stays (as in SHViT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.v, self.b = nn.Linear(8, 12), nn.Linear(4, 4), nn.Linear(12, 3)
+        self.norm, self.dim = nn.LayerNorm(4), 12
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, rest = torch.split(self.a(x), [4, self.dim - 4], dim=-1)
+        first = self.v(self.norm(first)).view(-1, 4)
+        return self.b(F.relu(torch.cat((first, rest), dim=-1)))
+
+
 class Literal(nn.Module):
     """The first layer's units are taken by their place and the second's are counted; the third's are neither."""
 
@@ -221,3 +235,16 @@ def test_calm_layers_put_out_numbers_of_about_one():
     with torch.no_grad():
         network(ROWS.double())
     np.testing.assert_allclose(seen, 1.0, rtol=1e-9)
+
+
+def test_a_number_that_counts_a_group_that_stays_follows_the_other():
+    network = CountsBoth().eval()
+    structure = analyse(network, ROWS)
+    (group,) = structure.groups
+    assert group.units == 8
+    assert "v" in {left.where for left in structure.left_whole}
+    assert [(a.base, a.per_unit) for a in structure.attributes] == [(4, ((group.name, 1),))]
+    keep = {group.name: np.arange(8) % 2 == 0}
+    small = remove_units(network, slice_plan(structure, keep))
+    assert small.dim == 8
+    verify_removal(small, mask_units(network, structure, keep), ROWS)

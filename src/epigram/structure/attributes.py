@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from epigram.records import Structure
+    from epigram.records import Group, Structure
     from epigram.structure.propagate import Propagation
 
 _MOST_KINDS_IN_PAIRS = 6
@@ -93,9 +93,18 @@ def _subsets(network: nn.Module, found: Sequence[Attribute]) -> Iterator[list[At
             yield [attribute for kind in subset for attribute in kinds[kind]]
 
 
-def settled(found: Sequence[Attribute], groups: set[str]) -> tuple[Attribute, ...]:
-    """The numbers that follow none but these groups."""
-    return tuple(a for a in found if all(group in groups for group, _ in a.per_unit))
+def settled(
+    found: Sequence[Attribute], groups: Sequence[Group], names: set[str]
+) -> tuple[Attribute, ...]:
+    """The numbers that follow any group of these names; the units of the others, which stay, are constants."""
+    units = {group.name: group.units for group in groups}
+    kept = []
+    for a in found:
+        staying = sum(count * units[group] for group, count in a.per_unit if group not in names)
+        per_unit = tuple((group, count) for group, count in a.per_unit if group in names)
+        if per_unit:
+            kept.append(replace(a, base=a.base + staying, per_unit=per_unit))
+    return tuple(kept)
 
 
 def _lengths(

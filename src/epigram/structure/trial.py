@@ -106,7 +106,7 @@ def _restricted(
         groups=tuple(group for group in structure.groups if group.name in names),
         positions=tuple(p for p in structure.positions if p.group is None or p.group in names),
         left_whole=structure.left_whole + left,
-        attributes=settled(following, names),
+        attributes=settled(following, structure.groups, names),
     )
 
 

@@ -283,7 +283,7 @@ class Bench:
         learner = BayesianLearner(
             twin,
             len(job.splits.fit),
-            distillation=distilled(job, adapted, self.settings.structure),
+            distillation=distilled(job, adapted, "structure"),
             on_epoch=on_epoch,
         )
         job.fit(learner, self.settings.structure, "structure")
@@ -294,7 +294,7 @@ class Bench:
         validation = job.splits.validation
         small = small.train()
         before = job.evaluate(small, validation).accuracy
-        learner = PlainLearner(small, distillation=distilled(job, adapted, job.settings.finetune))
+        learner = PlainLearner(small, distillation=distilled(job, adapted, "finetune"))
         result = job.fit(learner, job.settings.finetune, "finetune")
         after = job.evaluate(small, validation)
         start = job.evaluate(adapted, validation).accuracy

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from epigram.data import Augment, Preprocess, batches
 from epigram.pipeline.job import Job
 from epigram.pipeline.teaching import distilled
-from epigram.train import TrainSettings
 from epigram.train.known_answers import KnownAnswers
 
 
@@ -30,14 +29,21 @@ class Counted(TinyNet):
         return super().forward(x)
 
 
-def _job(folder: Path, **more: Any) -> Job:
-    made = recipe(augment=Augment(shift=1), preprocess=Preprocess(0.1, 0.3), **more)
-    return Job(made, replace(settings(), teacher_share=0.9), folder, None, None, None)
+def _job(folder: Path, *, epochs: int, **more: Any) -> Job:
+    made = recipe(augment=Augment(shift=1), preprocess=Preprocess(0.1, 0.3))
+    used = settings()
+    used = replace(
+        used,
+        teacher_share=0.9,
+        finetune=replace(used.finetune, epochs=epochs),
+        bits=replace(used.bits, epochs=epochs),
+    )
+    return Job(made, replace(used, **more), folder, None, None, None)
 
 
 def test_every_input_of_training_is_asked_about_once(tmp_path: Path) -> None:
-    job, teacher = _job(tmp_path), Counted()
-    distillation = distilled(job, teacher, TrainSettings(epochs=18))
+    job, teacher = _job(tmp_path, epochs=18), Counted()
+    distillation = distilled(job, teacher, "finetune")
     assert distillation is not None
     known = distillation.teacher
     assert isinstance(known, KnownAnswers)
@@ -62,13 +68,23 @@ def test_every_input_of_training_is_asked_about_once(tmp_path: Path) -> None:
 def test_with_more_inputs_than_visits_the_teacher_is_asked_each_time(
     tmp_path: Path, epochs: int, augment: Augment | None
 ) -> None:
-    job = _job(tmp_path)
+    job = _job(tmp_path, epochs=epochs)
     job.recipe = replace(job.recipe, augment=augment)
-    distillation = distilled(job, TinyNet(), TrainSettings(epochs=epochs))
+    distillation = distilled(job, TinyNet(), "bits")
     assert distillation is not None and isinstance(distillation.teacher, TinyNet)
 
 
 def test_without_a_share_there_is_no_teacher(tmp_path: Path) -> None:
-    job = _job(tmp_path)
-    job.settings = replace(job.settings, teacher_share=0.0)
-    assert distilled(job, nn.Identity(), TrainSettings(epochs=18)) is None
+    job = _job(tmp_path, epochs=18, teacher_share=0.0)
+    assert distilled(job, nn.Identity(), "bits") is None
+
+
+def test_a_bits_pass_without_augmentation_has_a_table_of_its_own(tmp_path: Path) -> None:
+    job, teacher = _job(tmp_path, epochs=2, bits_augment=False), Counted()
+    assert job.augment("bits") is None and job.augment("finetune") == Augment(shift=1)
+    distillation = distilled(job, teacher, "bits")
+    assert distillation is not None and isinstance(distillation.teacher, KnownAnswers)
+    preprocess = job.recipe.preprocess
+    assert preprocess is not None
+    distillation.teacher(preprocess(job.splits.fit.inputs[:10]))
+    assert int(distillation.teacher.teacher.rows) == len(job.splits.fit)

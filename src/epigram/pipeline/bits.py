@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
@@ -20,7 +20,7 @@ from epigram.pipeline.teaching import distilled
 from epigram.records import BoolArray, Floor
 from epigram.train import BayesianLearner, EpochEnd
 
-STAGE = "bits"
+STAGE: Final = "bits"
 
 
 class BitsLearner(BayesianLearner):
@@ -48,7 +48,7 @@ class BitsLearner(BayesianLearner):
             coded,
             len(job.splits.fit),
             loss_fn=job.recipe.loss_fn,
-            distillation=distilled(job, teacher, job.settings.bits),
+            distillation=distilled(job, teacher, STAGE),
             on_epoch=self._look,
         )
         self.coded, self.job, self.shaped, self.source = coded, job, shaped, twin

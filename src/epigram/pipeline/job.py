@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import epigram
 from epigram import config
-from epigram.data import Splits, TensorSet, check_fits
+from epigram.data import Augment, Splits, TensorSet, check_fits
 from epigram.errors import ConfigError, InterruptedRunError
 from epigram.evaluate import Evaluation, evaluate
 from epigram.goal import Goal
@@ -161,6 +161,11 @@ class Job:
             return HeldBudget(self.budget)
         return HeldFloor(self.floor, len(part), ahead=self.settings.steer.ahead, slack=slack)
 
+    def augment(self, stage: str) -> Augment | None:
+        """What a stage's inputs are augmented with."""
+        left_out = stage == "bits" and not self.settings.bits_augment
+        return None if left_out else self.recipe.augment
+
     def fit(self, learner: Learner, settings: TrainSettings, stage: str) -> FitResult:
         """Train a stage, or go on with it.
 
@@ -176,7 +181,7 @@ class Job:
             seed=self.settings.seed,
             control_set=self.splits.control,
             preprocess=self.recipe.preprocess,
-            augment=self.recipe.augment,
+            augment=self.augment(stage),
             device=self.settings.device,
             progress=self.progress,
             stop=self.stop,

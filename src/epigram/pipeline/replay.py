@@ -58,5 +58,5 @@ def _learner(job: Job, about: Mapping[str, Any]) -> train.Learner:
         job.build(),
         {},
         loss_fn=job.recipe.loss_fn,
-        distillation=distilled(job, plain, job.settings.finetune),
+        distillation=distilled(job, plain, "finetune"),
     )

@@ -35,6 +35,8 @@ class CompressSettings:
         finetune: training of the small network before it is quantised.
         bits: training of the small network's symbols by the size of their file; 0 epochs = none, the
             ladder of prices makes the file instead.
+        bits_augment: does the bits pass see augmented inputs too? A network that is small for its task does better
+            without: it need not spend bits on inputs that nobody will show it.
         coding: steps and the prior over symbols.
         steer: how the floor moves the weight of the complexity in both passes.
         teacher_share: the plain network's part in the loss of fine-tuning and of the bits pass, 0 to 1.
@@ -63,6 +65,7 @@ class CompressSettings:
     prune: PruneSettings = field(default_factory=PruneSettings)
     finetune: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=15))
     bits: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=0, **_BITS))
+    bits_augment: bool = True
     coding: CodingSettings = field(default_factory=CodingSettings)
     steer: SteerSettings = field(default_factory=SteerSettings)
     teacher_share: float = 0.0

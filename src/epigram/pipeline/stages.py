@@ -214,7 +214,7 @@ def finetune_stage(job: Job, small: nn.Module, twin: Twin, teacher: nn.Module) -
         small,
         twin.live_positions(),
         loss_fn=job.recipe.loss_fn,
-        distillation=distilled(job, teacher, job.settings.finetune),
+        distillation=distilled(job, teacher, "finetune"),
         on_epoch=picture,
     )
     job.fit(learner, job.settings.finetune, "finetune")

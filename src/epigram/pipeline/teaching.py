@@ -5,35 +5,45 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from epigram.data import Augment
 from epigram.pipeline.job import Job
 from epigram.train import Distillation, TrainSettings
 from epigram.train.known_answers import KnownAnswers, fits
+
+Stage: TypeAlias = Literal["structure", "finetune", "bits"]
 
 _BATCH = 512
 _LEAST_VISITS = 2
 """How often each input must come for its answer to be worth keeping."""
 
 
-def distilled(job: Job, teacher: nn.Module, settings: TrainSettings) -> Distillation | None:
-    """The teacher's part in the loss of a stage with these settings, if the run's give it one."""
-    share = job.settings.teacher_share
+def distilled(job: Job, teacher: nn.Module, stage: Stage) -> Distillation | None:
+    """The teacher's part in the loss of a stage, if the run's settings give it one."""
+    share, settings = job.settings.teacher_share, _settings(job, stage)
     if not share:
         return None
     placed = copy.deepcopy(teacher).to(job.settings.device)
     if settings.channels_last:
         placed = placed.to(memory_format=torch.channels_last)
-    if _come_again(job, teacher, settings.epochs):
-        placed = KnownAnswers(placed, partial(_all_inputs, job))
+    augment = job.augment(stage)
+    if _come_again(job, teacher, augment, settings.epochs):
+        placed = KnownAnswers(placed, partial(_all_inputs, job, augment))
     return Distillation(teacher=placed, share=share, temperature=job.settings.teacher_temperature)
 
 
-def _come_again(job: Job, teacher: nn.Module, epochs: int) -> bool:
+def _settings(job: Job, stage: Stage) -> TrainSettings:
+    settings: TrainSettings = getattr(job.settings, stage)
+    return settings
+
+
+def _come_again(job: Job, teacher: nn.Module, augment: Augment | None, epochs: int) -> bool:
     """Are there so few inputs that looking answers up saves time? On the CPU: cards would have to be waited for."""
-    variants = 1 if job.recipe.augment is None else len(job.recipe.augment.variants())
+    variants = 1 if augment is None else len(augment.variants())
     if torch.device(job.settings.device).type != "cpu" or _LEAST_VISITS * variants > epochs:
         return False
     with torch.no_grad():
@@ -41,9 +51,9 @@ def _come_again(job: Job, teacher: nn.Module, epochs: int) -> bool:
     return answers.dim() == 2 and fits(variants * len(job.splits.fit), answers.shape[1])
 
 
-def _all_inputs(job: Job) -> Iterator[Tensor]:
+def _all_inputs(job: Job, augment: Augment | None) -> Iterator[Tensor]:
     """Every input that training can show, in one order."""
-    images, augment, preprocess = job.splits.fit.inputs, job.recipe.augment, job.recipe.preprocess
+    images, preprocess = job.splits.fit.inputs, job.recipe.preprocess
     job.say(f"the teacher's answers to {len(images):,} inputs")
     for draw in [None] if augment is None else augment.variants():
         for start in range(0, len(images), _BATCH):

@@ -87,6 +87,7 @@ _CONV_BITS = replace(
         kl_weight=6.0,
         kl_warmup_epochs=20.0,
     ),
+    bits_augment=False,
     teacher_share=0.9,
     teacher_temperature=3.0,
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
+from tests.pipeline.tiny_recipe import recipe, settings
 
 from epigram.errors import ConfigError
 from epigram.goal import Goal, parse_bytes
 from epigram.pipeline.candidates import MOST, Candidate, Front
+from epigram.pipeline.job import Job
 from epigram.pipeline.steering import Controller, HeldBudget, HeldFloor, SteerSettings
 from epigram.records import Floor
 
@@ -117,3 +120,26 @@ def test_goals_are_read_and_resolved():
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(ConfigError, match="budget: got"):
         parse_bytes(text)
+
+
+def test_what_is_aimed_at_on_control_allows_for_how_much_harder_validation_is(
+    tmp_path: Path,
+) -> None:
+    job = Job(recipe(), settings(), tmp_path, Floor("accuracy", 0.9), None, None)
+    network = job.build()
+    right = [job.evaluate(network, p).accuracy for p in (job.splits.control, job.splits.validation)]
+    job.compare_splits(network)
+    assert job.harder == pytest.approx(right[0] - right[1]) and right[0] != right[1]
+    constraint = job.constraint(job.splits.control)
+    ahead = job.settings.steer.ahead * HeldFloor(Floor("accuracy", 0.9), 1).width
+    ahead /= math.sqrt(len(job.splits.control))
+    assert constraint.push(0.9 + job.harder + ahead, 0.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_for_a_metric_that_is_best_small_too(tmp_path: Path) -> None:
+    job = Job(recipe(), settings(), tmp_path, Floor("nll", 0.5, larger_is_better=False), None, None)
+    job.compare_splits(job.build())
+    control, validation = (
+        job.evaluate(job.build(), p).nll for p in (job.splits.control, job.splits.validation)
+    )
+    assert job.harder == pytest.approx(validation - control)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ class Job:
         progress: how to show it.
         stop: asked after each step; True ends the run in order.
         budget: how many bytes the file may take; the floor's metric is then what is made best.
+        harder: by how much the plain network's metric is better on control than on validation.
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class Job:
     progress: ProgressChoice
     stop: Callable[[], bool] | None
     budget: int | None = None
+    harder: float = 0.0
 
     @cached_property
     def splits(self) -> Splits:
@@ -98,6 +101,13 @@ class Job:
         if goal.is_relative:
             self.floor = goal.floor
             self.floor = goal.resolved(self.measure(self.splits.validation)(plain))
+
+    def compare_splits(self, plain: nn.Module) -> None:
+        """Learn from the plain network how much harder the images are that judge than those that steer."""
+        if self.floor is not None:
+            parts = (self.splits.control, self.splits.validation)
+            control, validation = (self.floor.margin(self.measure(p)(plain)) for p in parts)
+            self.harder = control - validation if math.isfinite(control - validation) else 0.0
 
     def check_time(self, what: str) -> None:
         """Is there time left for what comes next? Nothing is lost if not.
@@ -155,11 +165,13 @@ class Job:
         return steer.bits if stage == "bits" else steer.structure and self.budget is None
 
     def constraint(self, part: TensorSet, *, slack: float = 0.0) -> Constraint:
-        """What the controller of a stage holds, measured on ``part``."""
+        """What the controller of a stage holds, measured on ``part``, so that validation holds the floor."""
         assert self.floor is not None
         if self.budget is not None:
             return HeldBudget(self.budget)
-        return HeldFloor(self.floor, len(part), ahead=self.settings.steer.ahead, slack=slack)
+        return HeldFloor(
+            self.floor, len(part), ahead=self.settings.steer.ahead, slack=slack - self.harder
+        )
 
     def augment(self, stage: str) -> Augment | None:
         """What a stage's inputs are augmented with."""

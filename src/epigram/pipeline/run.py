@@ -132,6 +132,7 @@ def compress_recipe(
         job.resolve(goal, plain)
         if not goal.is_relative:
             _check_feasible(job, plain, force=force)
+        job.compare_splits(plain)
         if source is not None:
             take_structure(job, source)
         twin, decision, seen, small = _structured(job, plain, clock, keep_posterior=keep_posterior)

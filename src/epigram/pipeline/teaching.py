@@ -54,8 +54,9 @@ def _come_again(job: Job, teacher: nn.Module, augment: Augment | None, epochs: i
 def _all_inputs(job: Job, augment: Augment | None) -> Iterator[Tensor]:
     """Every input that training can show, in one order."""
     images, preprocess = job.splits.fit.inputs, job.recipe.preprocess
-    job.say(f"the teacher's answers to {len(images):,} inputs")
-    for draw in [None] if augment is None else augment.variants():
+    draws = [None] if augment is None else list(augment.variants())
+    job.say(f"the teacher answers {len(draws) * len(images):,} inputs, once")
+    for draw in draws:
         for start in range(0, len(images), _BATCH):
             x = images[start : start + _BATCH]
             if augment is not None and draw is not None:

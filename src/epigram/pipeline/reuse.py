@@ -32,15 +32,21 @@ def take_structure(job: Job, source: Path) -> bool:
     mine, theirs = (checkpoint_path(folder, STAGE) for folder in (job.folder, source))
     if mine.exists() or not theirs.exists() or not _is_the_same(job, source):
         return False
-    (job.folder / "frames").mkdir(exist_ok=True)
-    for frame in sorted((source / "frames").glob(f"{STAGE}-*.npz")):
-        shutil.copyfile(frame, job.folder / "frames" / frame.name)
-    kept = [line for line in _lines(job.folder) if json.loads(line)["stage"] != STAGE]
-    done = [line for line in _lines(source) if json.loads(line)["stage"] == STAGE]
-    atomic.write_text(job.folder / "metrics.jsonl", "".join(kept + done))
+    copy_curves(job.folder, source, STAGE)
     mine.parent.mkdir(exist_ok=True)
     atomic.write_bytes(mine, theirs.read_bytes())
     return True
+
+
+def copy_curves(folder: Path, source: Path, stage: str) -> None:
+    """Take over the frames and the lines of metrics that another run has of a stage."""
+    for frame in sorted((source / "frames").glob(f"{stage}-*.npz")):
+        (folder / "frames").mkdir(exist_ok=True)
+        shutil.copyfile(frame, folder / "frames" / frame.name)
+    done = [line for line in _lines(source) if json.loads(line).get("stage") == stage]
+    if done:
+        kept = [line for line in _lines(folder) if json.loads(line).get("stage") != stage]
+        atomic.write_text(folder / "metrics.jsonl", "".join(kept + done))
 
 
 def _is_the_same(job: Job, source: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +17,7 @@ from epigram.errors import RunFolderError
 from epigram.pipeline.files import tensors_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import PLAIN, Job
+from epigram.pipeline.reuse import copy_curves
 from epigram.pipeline.steering import Controller
 from epigram.pipeline.teaching import distilled
 from epigram.prune import Removabilities, Shrinker
@@ -82,14 +81,7 @@ def network_in(folder: Path, job: Job) -> nn.Module:
 def _taken_over(job: Job, folder: Path) -> nn.Module:
     source, model = folder / PLAIN, network_in(folder, job)
     if not (job.folder / PLAIN).exists():
-        metrics = folder / "metrics.jsonl"
-        if metrics.exists() and not (job.folder / "metrics.jsonl").exists():
-            lines = metrics.read_text("utf-8").splitlines(keepends=True)
-            plain = [line for line in lines if json.loads(line).get("stage") == "plain"]
-            atomic.write_text(job.folder / "metrics.jsonl", "".join(plain))
-        for frame in sorted((folder / "frames").glob("plain-*.npz")):
-            (job.folder / "frames").mkdir(exist_ok=True)
-            shutil.copyfile(frame, job.folder / "frames" / frame.name)
+        copy_curves(job.folder, folder, "plain")
         atomic.write_bytes(job.folder / PLAIN, source.read_bytes())
     return model
 

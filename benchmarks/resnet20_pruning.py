@@ -14,7 +14,8 @@ brought to the same share of its MACs (the first point at or below it).
   channels at a time; Taylor's gradients are taken anew before every step.
 
 All are then fine-tuned for the same epochs on the same images, with the same optimiser and the adapted network as
-teacher, which epigram's structure stage has too. ``-as-long``: the
+teacher, which epigram's structure stage has too; step sizes (``--finetune-lr``, and ``--finetune-lr-ours`` for a
+network that comes out of a structure stage) are chosen on control. ``-as-long``: the
 Torch-Pruning contestants fine-tuned for structure and fine-tuning epochs together, since epigram's structure
 stage is training too.
 
@@ -29,17 +30,14 @@ Every contestant is a cell of results/resnet20_pruning.json; the same command me
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import record
-import torch.nn.functional as F
+import torch_pruning_contestants
 from cells import Cells, spreads
 from preparing import (
     add_fresh,
@@ -71,10 +69,8 @@ from epigram.train import BayesianLearner, EpochEnd, PlainLearner
 RECIPE = "resnet20/cifar10-jpeg"
 NAME = "resnet20_pruning"
 OURS = "epigram"
-THEIRS = ("magnitude", "taylor", "bn-scale")
+THEIRS = torch_pruning_contestants.IMPORTANCES
 AS_LONG = "-as-long"
-STEPS = 100
-"""In how many steps Torch-Pruning would take all channels away."""
 FIGURES = (
     "points_below_adapted",
     "validation_accuracy",
@@ -108,7 +104,7 @@ def main() -> int:
     for key in cells.asked:
         contestant, _, seed = key.partition("/seed-")
         folder = folders.runs / NAME / f"seed-{seed}"
-        bench = Bench(recipe, int(seed), folder, arguments.leaving, test=arguments.test)
+        bench = Bench(recipe, int(seed), folder, arguments)
         if arguments.fresh:
             start_fresh(bench.folder / contestant)
         cells.measure(key, lambda bench=bench, name=contestant: bench.measure(name))  # type: ignore[misc]
@@ -131,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--kl-weight", type=float, default=0.02)
     flags.add_argument("--noise", choices=("outputs", "weights"), default="weights")
     flags.add_argument("--finetune-lr", type=float, default=0.02)
+    flags.add_argument("--finetune-lr-ours", type=float, help="after the structure stage")
     flags.add_argument("--teacher-share", type=float, default=0.9)
     flags.add_argument("--teacher-temperature", type=float, default=4.0)
     flags.add_argument("--scale-lr-factor", type=float, default=30.0)
@@ -192,17 +189,16 @@ class Bench:
         recipe: network, data and settings.
         seed: of everything random.
         folder: holds a run folder per stage; finished ones are read.
-        leaving: in which part of the structure epochs units leave.
-        test: read the test set for every contestant.
+        asked: the flags; in which part of the structure epochs units leave, epigram's step size of
+            fine-tuning, whether the test set is read for every contestant.
     """
 
-    def __init__(
-        self, recipe: Recipe, seed: int, folder: Path, leaving: float, *, test: bool
-    ) -> None:
+    def __init__(self, recipe: Recipe, seed: int, folder: Path, asked: argparse.Namespace) -> None:
         self.recipe = recipe
         self.settings = replace(recipe.settings, seed=seed)
         self.folder = folder
-        self.leaving, self.test = leaving, test
+        self.leaving, self.test = asked.leaving, asked.test
+        self.our_step_size = asked.finetune_lr_ours or asked.finetune_lr
 
     def measure(self, contestant: str) -> dict[str, Any]:
         """The figures of one cell."""
@@ -233,15 +229,24 @@ class Bench:
         if name != contestant:
             longer = settings.structure.epochs + settings.finetune.epochs
             settings = replace(settings, finetune=replace(settings.finetune, epochs=longer))
+        if who == OURS:
+            finetune = replace(settings.finetune, learning_rate=self.our_step_size)
+            settings = replace(settings, finetune=finetune)
         adapted = self.adapted()
         with self.job(contestant, settings) as job:
             target = int(share) / 100
             if who == OURS:
                 small = self.twin(adapted, job, target).plain()
-                trained = {"structure": to_dict(settings.structure)}
+                trained = {
+                    "structure": to_dict(settings.structure),
+                    "finetune_learning_rate": self.our_step_size,
+                }
             else:
                 whole = macs(adapted, job.example[:1])
-                small, trained = theirs(job, copy.deepcopy(adapted), who, target * whole), {}
+                small = torch_pruning_contestants.pruned(
+                    adapted, who, target * whole, few_batches(job)
+                )
+                trained = {}
             return {**self.finetuned(job, small, adapted), **trained}, small
 
     def job(self, name: str, settings: Any = None) -> Any:
@@ -309,44 +314,6 @@ class Bench:
             "channels": [convolution.out_channels for convolution in convolutions],
             "finetuning_seconds": round(result.seconds, 2),
         }
-
-
-def theirs(job: Job, model: nn.Module, importance: str, target: float) -> nn.Module:
-    """Torch-Pruning, a per cent of the channels at a time, until ``target`` MACs are reached.
-
-    Raises:
-        RuntimeError: its last step does not reach them.
-    """
-    import torch_pruning  # type: ignore[import-untyped]
-
-    importances = {
-        "magnitude": lambda: torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        "taylor": torch_pruning.importance.GroupTaylorImportance,
-        "bn-scale": torch_pruning.importance.BNScaleImportance,
-    }
-    example = job.example[:1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        pruner = torch_pruning.pruner.BasePruner(
-            model.eval(),
-            example,
-            importance=importances[importance](),
-            global_pruning=True,
-            iterative_steps=STEPS,
-            pruning_ratio=1.0,
-            max_pruning_ratio=0.95,
-            ignored_layers=[model.linear],
-        )
-        feed = cycle(few_batches(job))
-        for _ in range(STEPS):
-            if macs(model, example) <= target:
-                return model
-            if importance == "taylor":
-                model.zero_grad()
-                for x, y in (next(feed), next(feed)):
-                    F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
-            pruner.step()
-    raise RuntimeError(f"Torch-Pruning, {importance}: {macs(model, example)} MACs, wanted {target}")
 
 
 def few_batches(job: Job) -> list[tuple[Tensor, Tensor]]:

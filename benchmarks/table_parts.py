@@ -27,6 +27,11 @@ def spread(found: Mapping[str, float] | None, form: str = ".2f") -> str:
     return f"{say(found['median'])} ({say(found['min'])}–{say(found['max'])})"
 
 
+def hundredfold(found: Mapping[str, float] | None) -> Mapping[str, float] | None:
+    """The spread of a share, in per cent."""
+    return found and {**found, **{key: 100 * found[key] for key in ("median", "min", "max")}}
+
+
 def grouped(number: int) -> str:
     """``1 066 440``."""
     return f"{number:,}".replace(",", " ")

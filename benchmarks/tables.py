@@ -46,6 +46,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "latency": ("latency", tables_of_structure.latency),
     "codec": ("codec", tables_of_files.codec),
     "bits": ("bits", tables_of_files.bits),
+    "resnet20_bits": ("resnet20_bits", tables_of_files.resnet20_bits),
     "pack": ("pack", tables_of_files.pack),
     "fuzz": ("fuzz", tables_of_files.fuzz),
     "searches": ("search_lenet", tables_of_search.searches),

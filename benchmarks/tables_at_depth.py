@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from table_parts import Result, grouped, markdown, missing, spread
+from table_parts import Result, grouped, hundredfold, markdown, missing, spread
 
 
 def recovery(result: Result) -> list[str]:
@@ -95,7 +93,7 @@ def depth(result: Result) -> list[str]:
                 name,
                 f"{len(found['broken'])} of {found['seeds']}",
                 spread(found["nll_at_the_end"]),
-                spread(_hundredfold(found["control_accuracy"]), ".1f"),
+                spread(hundredfold(found["control_accuracy"]), ".1f"),
                 spread(found["largest_grad_norm"], ".1f"),
                 spread(found["kl_nats_per_weight"]),
                 spread(found["units_beyond_1"], ".0f"),
@@ -150,16 +148,16 @@ def resnet20(result: Result) -> list[str]:
     """One row per contestant."""
     rows = []
     for name, found in result["spread"].items():
-        accuracy = spread(_hundredfold(found["validation_accuracy"]))
-        test = spread(_hundredfold(found.get("test_accuracy")))
+        accuracy = spread(hundredfold(found["validation_accuracy"]))
+        test = spread(hundredfold(found.get("test_accuracy")))
         if name == "adapted":
             rows.append((name, "100", "–", accuracy, "0", test, "0"))
             continue
         rows.append(
             (
                 name,
-                spread(_hundredfold(found["macs_share"]), ".1f"),
-                spread(_hundredfold(found["accuracy_before_finetuning"]), ".1f"),
+                spread(hundredfold(found["macs_share"]), ".1f"),
+                spread(hundredfold(found["accuracy_before_finetuning"]), ".1f"),
                 accuracy,
                 spread(found["points_below_adapted"]),
                 test,
@@ -176,7 +174,3 @@ def resnet20(result: Result) -> list[str]:
         "points below",
     )
     return [*markdown(head, rows), *missing(result)]
-
-
-def _hundredfold(found: Mapping[str, float] | None) -> Mapping[str, float] | None:
-    return found and {**found, **{key: 100 * found[key] for key in ("median", "min", "max")}}

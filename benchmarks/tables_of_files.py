@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from table_parts import Result, grouped, markdown, spread
+from table_parts import Result, grouped, hundredfold, markdown, missing, spread
 
 
 def codec(result: Result) -> list[str]:
@@ -120,3 +120,30 @@ def fuzz(result: Result) -> list[str]:
         f"{result['slowest_seconds']:.3f}",
     )
     return markdown(head, [row])
+
+
+def resnet20_bits(result: Result) -> list[str]:
+    """One row per contestant: bytes, and what they are worth."""
+    head = (
+        "contestant",
+        "bytes",
+        "ratio",
+        "validation, %",
+        "points below the adapted network",
+        "test, %",
+        "points below",
+    )
+    rows = []
+    for name, found in result["spread"].items():
+        rows.append(
+            (
+                name,
+                spread(found["bytes"]),
+                spread(found["ratio"], ".1f"),
+                spread(hundredfold(found["validation_accuracy"])),
+                spread(found["points_below_adapted"]),
+                spread(hundredfold(found["test_accuracy"])),
+                spread(found["test_points_below_adapted"]),
+            )
+        )
+    return [*markdown(head, rows), *missing(result)]

@@ -30,6 +30,7 @@ ON_CIFAR = {
     "deep_steps": ("--networks", "vgg16-narrow"),
     "depth_ablation": (),
     "resnet20_pruning": ("--shares", "50"),
+    "resnet20_bits": ("--prices", "0.5", "2", "--zoo", "2"),
     "full_cifar": ("--networks", "allconv", "--data", "cifar10-jpeg"),
 }
 

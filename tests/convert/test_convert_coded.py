@@ -204,6 +204,11 @@ def test_symbols_that_go_back_and_forth_are_frozen_at_their_mean():
     assert coded.frozen_share() == pytest.approx(1 / 3)
     coded.train()(torch.ones(1, 3)).sum().backward()
     assert part.value.grad.tolist()[0][1] == 0.0 and part.value.grad[0, 0] != 0.0
+    coded.thaw_()  # the frozen one goes on from where it stood, not from where its value drifted
+    assert part.symbols().tolist() == [[2, 3, 1]] and coded.frozen_share() == 0.0
+    with torch.no_grad():
+        part.value.copy_(step * torch.tensor([[2.0, 9.0, 1.0]]))
+    assert part.symbols().tolist() == [[2, 9, 1]]
 
 
 def test_the_longer_the_fewer_changes_are_allowed():

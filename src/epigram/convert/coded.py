@@ -173,6 +173,11 @@ class CodedNetwork(nn.Module):
         for coded in self.parameters_by_name().values():
             coded.watch_(most)
 
+    def thaw_(self) -> None:
+        """Let frozen symbols change again, for another pass from here."""
+        for coded in self.parameters_by_name().values():
+            coded.thaw_()
+
     def frozen_share(self) -> float:
         """Which part of the symbols is frozen."""
         parts = [part for part in self.parameters_by_name().values() if part.freezes]

@@ -133,6 +133,15 @@ class CodedParameter(nn.Module):
             self.frozen.copy_(self.frozen + new.to(now.dtype))
 
     @torch.no_grad()
+    def thaw_(self) -> None:
+        """Frozen symbols may change again; they go on from where they stand."""
+        if self.freezes:
+            stood = self.frozen > 0
+            self.value.copy_(torch.where(stood, self.mean_symbol * self._step(), self.value))
+            self.frozen.zero_()
+            self.flip_rate.zero_()
+
+    @torch.no_grad()
     def average_(self) -> None:
         """Take the present value and step into the averages; the first steps weigh more."""
         if self.average:

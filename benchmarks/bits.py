@@ -68,7 +68,6 @@ def of_file(name: str, runs: Path, arguments: Any) -> dict[str, Any]:
     for seed in arguments.seeds:
         plain = bits_runs.plain_network(wanted.recipe, seed, runs, arguments)
         folder = runs / name / f"seed-{seed}"
-        others = [n for n, w in FILES.items() if w.recipe == wanted.recipe and n != name]
         made.append(
             bits_runs.compressed(
                 wanted.recipe,
@@ -76,7 +75,6 @@ def of_file(name: str, runs: Path, arguments: Any) -> dict[str, Any]:
                 folder,
                 arguments,
                 plain=plain,
-                after=[runs / other / f"seed-{seed}" for other in others],
                 floor=wanted.floor,
             )
         )

@@ -59,7 +59,7 @@ VARIANTS: Mapping[str, Change] = {
 
 def main() -> int:
     """Run what is missing, write, print."""
-    flags = common_flags(__doc__ or "", out="runs/bench-bits-ablation", seeds=(0,))
+    flags = common_flags(__doc__ or "", out="runs/bench-bits", seeds=(0,))
     add_fresh(flags)
     flags.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     arguments = flags.parse_args()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from preparing import quick_recipe, start_fresh, without_test
 
 from epigram import atomic, recipes
 from epigram.pipeline import CompressSettings, compress_recipe, train_recipe
+from epigram.train.checkpoint import checkpoint_path
 
 KEYS = (
     "file_bytes",
@@ -46,7 +48,6 @@ def compressed(
     arguments: argparse.Namespace,
     *,
     plain: Path,
-    after: Sequence[Path] = (),
     floor: str,
     settings: CompressSettings | None = None,
     reads_test: bool = True,
@@ -58,8 +59,8 @@ def compressed(
         seed: of the run.
         folder: of the run.
         arguments: the common flags.
-        plain: folder of the plain network.
-        after: runs of the same recipe and seed; the structure pass of one that is finished is taken over.
+        plain: folder of the plain network. Another finished run beside ``folder``, of the same recipe and
+            seed, may take its place: its structure pass is taken over if this run's would be the same.
         floor: what is asked.
         settings: other than the recipe's.
         reads_test: False takes the test set away; else its reading is logged, once.
@@ -75,7 +76,7 @@ def compressed(
     print(f"{folder}: {'read' if finished else 'run'}", file=sys.stderr)
     code, begin = record.code_version(), time.perf_counter()
     used = replace(settings or recipe.settings, seed=seed)
-    source = next((run for run in after if (run / "result.json").exists()), plain)
+    source = next(_passed(folder, recipe.name), plain)
     result = compress_recipe(recipe, used, folder, floor=floor, from_folder=source, force=True)
     notes = folder.with_name(f"{folder.name}.notes.json")
     if not finished:
@@ -87,6 +88,16 @@ def compressed(
             asked = f"{name} {floor}"
             record.record_test_read(recipe=asked, seed=seed, figure=figure, code=code)
     return {"seed": seed, **{key: result[key] for key in KEYS if key in result}}
+
+
+def _passed(folder: Path, name: str) -> Iterator[Path]:
+    """Finished runs of the recipe beside ``folder``, of the same seed, that had a structure pass."""
+    for other in sorted(folder.parent.parent.glob(f"*/{folder.name}")):
+        finished = other / "result.json"
+        if other == folder or not checkpoint_path(other, "structure").exists():
+            continue
+        if finished.exists() and json.loads(finished.read_text("utf-8"))["recipe"] == name:
+            yield other
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ MOST_OUTSIDE = 2
 
 def main() -> int:
     """Run what is missing, check, draw; 1 if a check fails."""
-    flags = common_flags(__doc__ or "", out="runs/bench-floors", seeds=(0, 1, 2))
+    flags = common_flags(__doc__ or "", out="runs/bench-bits", seeds=(0, 1, 2))
     add_fresh(flags)
     flags.add_argument("--floors", type=float, nargs="+", default=list(FLOORS))
     arguments = flags.parse_args()
@@ -48,11 +48,6 @@ def main() -> int:
                 folders.runs / f"floor-{floor:g}" / f"seed-{seed}",
                 arguments,
                 plain=plain[seed],
-                after=[
-                    folders.runs / f"floor-{other:g}" / f"seed-{seed}"
-                    for other in arguments.floors
-                    if other != floor
-                ],
                 floor=f"accuracy>={floor:g}",
             )
             for seed in arguments.seeds

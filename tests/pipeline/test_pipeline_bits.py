@@ -183,3 +183,20 @@ def test_only_one_thing_can_be_asked(tmp_path: Path) -> None:
         compress_recipe(recipe(), folder=tmp_path, budget=100, floor="accuracy>=0.5")
     with pytest.raises(ConfigError, match="max_drop: got -1"):
         compress_recipe(recipe(), folder=tmp_path, max_drop=-1.0)
+
+
+def test_between_cycles_symbols_thaw_and_the_multiplier_moves(tmp_path: Path) -> None:
+    base = bits_settings()
+    bits = replace(base.bits, epochs=9, cycles=3)
+    settings = replace(base, bits=bits, coding=replace(base.coding, freeze_from=0.3))
+    compress_recipe(
+        recipe(settings=settings, floor="accuracy>=0.8"), folder=tmp_path / "run", progress=None
+    )
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl", stage="bits")
+    multipliers = [line["multiplier"] for line in lines]
+    assert all(len(set(multipliers[i : i + 3])) == 1 for i in (0, 3, 6))
+    assert len(set(multipliers)) == 3
+    rates = [line["learning_rate"] for line in lines]
+    assert rates[3] > rates[2] and rates[6] > rates[5]
+    frozen = [line["frozen_share"] for line in lines]
+    assert frozen[2] > 0.0 and frozen[3] < frozen[2]

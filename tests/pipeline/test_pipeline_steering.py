@@ -143,3 +143,19 @@ def test_for_a_metric_that_is_best_small_too(tmp_path: Path) -> None:
         job.evaluate(job.build(), p).nll for p in (job.splits.control, job.splits.validation)
     )
     assert job.harder == pytest.approx(validation - control)
+
+
+def test_with_cycles_a_floor_is_followed_where_they_end_and_nowhere_else():
+    held = HeldFloor(Floor("accuracy", 0.985), 5000)
+    controller = Controller(SteerSettings(), held)
+    missed = {"metric": 0.97, "size_bytes": 1000.0, "done": 0.9}
+    assert controller.next(1.0, **missed, cycle_ends=False) == 1.0
+    assert controller.next(1.0, **missed, cycle_ends=True) == pytest.approx(
+        math.exp(-0.6), rel=1e-3
+    )
+    met = {**missed, "metric": 0.985 + held.width}
+    assert controller.next(1.0, **met, cycle_ends=True) == pytest.approx(
+        math.exp(0.6 * math.tanh(1.0))
+    )
+    budget = Controller(SteerSettings(), HeldBudget(500))  # bytes do not suffer from the step size
+    assert budget.next(1.0, **missed, cycle_ends=False) > 1.0

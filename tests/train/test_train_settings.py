@@ -100,3 +100,18 @@ def test_warmup_multiplies_the_schedule() -> None:
 def test_kl_weight_follows_its_warmup() -> None:
     plan = Schedule(TrainSettings(epochs=10, kl_weight=2.0, kl_warmup_epochs=4.0), 20)
     assert [plan.kl_weight(step) for step in (0, 20, 80, 199)] == [0.0, 0.5, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_cycles_begin_where_the_whole_decay_stands_and_end_as_low(schedule: str) -> None:
+    once = _rates(schedule=schedule, final_factor=0.1)
+    rates = _rates(schedule=schedule, final_factor=0.1, cycles=4)
+    for first in (0, 50, 100, 150):
+        cycle = rates[first : first + 50]
+        assert cycle[0] == pytest.approx(once[first])
+        assert cycle == sorted(cycle, reverse=True)
+        assert cycle[-1] < 0.2 * once[first]
+    plan = Schedule(TrainSettings(epochs=10, cycles=4), 20)
+    assert [plan.cycle(epoch) for epoch in (0, 2, 3, 5, 10)] == [
+        (0, 0.0), (0, 0.8), (1, 0.2), (2, 0.0), (4, 0.0)
+    ]  # fmt: skip

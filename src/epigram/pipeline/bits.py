@@ -18,7 +18,7 @@ from epigram.pipeline.job import Job
 from epigram.pipeline.stages import steer
 from epigram.pipeline.teaching import distilled
 from epigram.records import BoolArray, Floor
-from epigram.train import BayesianLearner, EpochEnd
+from epigram.train import BayesianLearner, EpochEnd, Schedule
 
 STAGE: Final = "bits"
 
@@ -26,7 +26,8 @@ STAGE: Final = "bits"
 class BitsLearner(BayesianLearner):
     """A network of symbols, trained by the size of its file.
 
-    The controller's memory and the files it passed are part of its checkpoint.
+    The controller's memory and the files it passed are part of its checkpoint. Between the cycles of its schedule
+    frozen symbols thaw: a cycle ends with symbols that have settled, and the next one may better them.
 
     Args:
         coded: the network of symbols.
@@ -54,6 +55,7 @@ class BitsLearner(BayesianLearner):
         self.coded, self.job, self.shaped, self.source = coded, job, shaped, twin
         self.front = Front(job.floor or Floor("accuracy", 0.0))
         self.controller = job.controller("bits")
+        self.schedule = Schedule(job.settings.bits, steps_per_epoch=1)
         self.freezing_rate = job.settings.coding.freezing_rate(0.0)
         self.shapes = pictured(job.build())
 
@@ -79,8 +81,13 @@ class BitsLearner(BayesianLearner):
                 Candidate(end.epoch, data=data, predicted_bytes=predicted, control=metric)
             )
         told |= {"frozen_share": round(self.coded.frozen_share(), 4)}
-        told |= steer(self, end, predicted)
-        self.freezing_rate = self.job.settings.coding.freezing_rate(end.epoch / end.epochs)
+        cycle, done = self.schedule.cycle(end.epoch)
+        ends = cycle > self.schedule.cycle(end.epoch - 1)[0]
+        several = self.schedule.settings.cycles > 1
+        told |= steer(self, end, predicted, cycle_ends=ends if several else None)
+        self.freezing_rate = self.job.settings.coding.freezing_rate(done)
+        if ends and end.epoch < end.epochs:
+            self.coded.thaw_()
         if self.source is not None:
             plain = self.coded.plain()
             write_frame(self.job.folder, STAGE, end.epoch, self.source, self.shapes, values=plain)

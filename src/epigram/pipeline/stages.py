@@ -127,7 +127,9 @@ class Steered(Protocol):
     kl_multiplier: float
 
 
-def steer(learner: Steered, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
+def steer(
+    learner: Steered, end: EpochEnd, size_bytes: int, *, cycle_ends: bool | None = None
+) -> dict[str, Any]:
     """Move a learner's multiplier at the end of an epoch; returns what is logged."""
     metric = learner.job.metric_in(end.control)
     if metric is None or learner.controller is None:
@@ -137,7 +139,11 @@ def steer(learner: Steered, end: EpochEnd, size_bytes: int) -> dict[str, Any]:
         "constraint": learner.controller.constraint.push(metric, size_bytes),
     }
     learner.kl_multiplier = learner.controller.next(
-        learner.kl_multiplier, metric=metric, size_bytes=size_bytes, done=end.epoch / end.epochs
+        learner.kl_multiplier,
+        metric=metric,
+        size_bytes=size_bytes,
+        done=end.epoch / end.epochs,
+        cycle_ends=cycle_ends,
     )
     return told
 

@@ -25,6 +25,9 @@ class SteerSettings:
         brake: before that it only falls, and only where the constraint is missed by more than so many
             standard deviations: symbols that have gone to zero hardly come back. A budget, which does not
             suffer from the step size, is followed from half of ``begin`` on.
+        cycle_rate: the largest move after a cycle, where the stage has several (``bits.cycles``). Symbols have
+            settled by then and the metric is what the file's will be, so a floor is then followed only there, both
+            ways, and nothing is remembered.
         settle: share of the epochs, at the end, over which the moves become smaller, down to none.
         ahead: how far above the floor is aimed, in standard deviations of the control metric's noise.
             A split that steers is biased upwards: what just meets the floor there, misses it elsewhere.
@@ -41,6 +44,7 @@ class SteerSettings:
     rate: float = 0.12
     begin: float = 0.5
     brake: float = 3.0
+    cycle_rate: float = 0.6
     settle: float = 0.1
     ahead: float = 0.5
     smooth: float = 0.6
@@ -52,6 +56,7 @@ class SteerSettings:
             ("rate", 0.0, 5.0),
             ("begin", 0.0, 1.0),
             ("brake", 0.0, 100.0),
+            ("cycle_rate", 0.0, 5.0),
             ("settle", 0.0, 1.0),
             ("ahead", 0.0, 10.0),
             ("smooth", 0.0, 0.99),
@@ -149,7 +154,15 @@ class Controller:
     constraint: Constraint
     remembered: float | None = None
 
-    def next(self, multiplier: float, *, metric: float, size_bytes: float, done: float) -> float:
+    def next(
+        self,
+        multiplier: float,
+        *,
+        metric: float,
+        size_bytes: float,
+        done: float,
+        cycle_ends: bool | None = None,
+    ) -> float:
         """The multiplier for the next epoch.
 
         Args:
@@ -157,9 +170,12 @@ class Controller:
             metric: on the control split, now.
             size_bytes: predicted, now.
             done: share of the epochs that are done.
+            cycle_ends: of a stage of several cycles: does one end now? None = there is one only.
         """
         settings = self.settings
         push = self.constraint.push(metric, size_bytes)
+        if cycle_ends is not None and self.constraint.patient:
+            return self._moved(multiplier, push, settings.cycle_rate) if cycle_ends else multiplier
         if self.remembered is not None and math.isfinite(push):
             push = settings.smooth * self.remembered + (1.0 - settings.smooth) * push
         if math.isfinite(push):
@@ -168,11 +184,8 @@ class Controller:
         if done < begin:
             push = min(0.0, push + settings.brake)
         damped = min(1.0, (1.0 - done) / settings.settle) if settings.settle else 1.0
-        return steered(
-            multiplier,
-            margin=push,
-            width=1.0,
-            rate=settings.rate * damped,
-            least=settings.least,
-            most=settings.most,
-        )
+        return self._moved(multiplier, push, settings.rate * damped)
+
+    def _moved(self, multiplier: float, push: float, rate: float) -> float:
+        least, most = self.settings.least, self.settings.most
+        return steered(multiplier, margin=push, width=1.0, rate=rate, least=least, most=most)

@@ -13,6 +13,8 @@ from epigram.train.settings import TrainSettings
 class Schedule:
     """What varies over a stage. It has no state: nothing of it needs saving.
 
+    Cycles are the warm restarts of Loshchilov, Hutter 2017 (SGDR, §3), each lower than the one before.
+
     Attributes:
         settings: the stage's settings.
         steps_per_epoch: optimiser steps in an epoch, at least 1.
@@ -35,6 +37,12 @@ class Schedule:
         """Epochs done before step ``step`` (counted from 0), fractions included."""
         return step / self.steps_per_epoch
 
+    def cycle(self, epochs_done: int) -> tuple[int, float]:
+        """Cycles done after so many epochs, and the share of the one that is going on."""
+        settings = self.settings
+        whole, rest = divmod(epochs_done * settings.cycles, max(1, settings.epochs))
+        return whole, rest / max(1, settings.epochs)
+
     def learning_rate(self, step: int) -> float:
         """The means' step size at step ``step`` (counted from 0)."""
         return self.settings.learning_rate * self._warmup(step) * self._decay(step)
@@ -54,15 +62,23 @@ class Schedule:
     def _decay(self, step: int) -> float:
         settings = self.settings
         done = min(1.0, step / max(1, self.total_steps))
-        end = settings.final_factor
         match settings.schedule:
             case "constant":
                 return 1.0
-            case "cosine":
-                return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done))
-            case "linear":
-                return end + (1.0 - end) * (1.0 - done)
             case "step":
                 return float(
                     settings.step_factor ** (step // (settings.step_epochs * self.steps_per_epoch))
                 )
+            case "cosine" | "linear":
+                if settings.cycles == 1 or done == 1.0:
+                    return _decayed(settings, done)
+                cycle, within = divmod(done * settings.cycles, 1.0)
+                return _decayed(settings, cycle / settings.cycles) * _decayed(settings, within)
+
+
+def _decayed(settings: TrainSettings, done: float) -> float:
+    """From 1 down to ``final_factor``."""
+    left = 1.0 - done
+    if settings.schedule == "cosine":
+        left = 0.5 * (1.0 + math.cos(math.pi * done))
+    return settings.final_factor + (1.0 - settings.final_factor) * left

@@ -27,6 +27,8 @@ class TrainSettings:
         weight_decay: applied to means only, never to log-variances and scales.
         schedule: of the learning rate, over the whole stage.
         final_factor: what ``"cosine"`` and ``"linear"`` end at, as a share of ``learning_rate``.
+        cycles: how often ``"cosine"`` and ``"linear"`` are gone through; each cycle begins where the decay over the
+            whole stage stands then (warm restarts). What a stage does between cycles is its own affair.
         step_epochs: ``"step"`` multiplies by ``step_factor`` every so many epochs.
         step_factor: see ``step_epochs``.
         lr_warmup_epochs: the learning rate grows linearly over the first epochs; 0 = off.
@@ -66,6 +68,7 @@ class TrainSettings:
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
     final_factor: float = 0.0
+    cycles: int = 1
     step_epochs: int = 10
     step_factor: float = 0.1
     lr_warmup_epochs: float = 0.0
@@ -127,6 +130,7 @@ class TrainSettings:
 _WHOLE_NUMBERS = {
     "epochs": 0,
     "batch_size": 1,
+    "cycles": 1,
     "step_epochs": 1,
     "control_every_epochs": 1,
     "checkpoint_every_epochs": 1,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
@@ -28,6 +28,7 @@ class VariationalLayerContract:
     plain: ClassVar[type[nn.Module]]
     shape: ClassVar[tuple[int, ...]]
     cases: ClassVar[tuple[dict[str, Any], ...]]
+    variances: ClassVar[Literal["each", "tied"]] = "each"
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "fields" in metafunc.fixturenames:
@@ -40,9 +41,11 @@ class VariationalLayerContract:
         return torch.randn(batch, *self.shape, dtype=dtype)
 
     def make(self, fields: dict[str, Any], **settings: Any) -> VariationalLayer:
+        settings = {"variances": self.variances, **settings}
         layer = self.kind(**fields, dtype=torch.float64, **settings)
         with torch.no_grad():
-            layer.weight_logvar.add_(torch.randn_like(layer.weight_logvar))
+            for logvar in layer.parameters_of("weight")[1:]:
+                logvar.add_(torch.randn_like(logvar))
         return layer
 
     def perturbed_scale(self, units: int, kind: type[GroupScale] = GroupJeffreys) -> GroupScale:
@@ -100,7 +103,7 @@ class VariationalLayerContract:
 
         with torch.no_grad():
             mean, variance = reference.moments_by_basis(
-                respond, layer.weight_mean, layer.weight_logvar.exp()
+                respond, layer.weight_mean, layer.weight_log_variance().exp()
             )
             if layer.bias_mean is not None:
                 space = [1] * (mean.dim() - 2)
@@ -179,9 +182,12 @@ class VariationalLayerContract:
 
     @pytest.mark.parametrize("logvar", [-40.0, 40.0])
     def test_gradients_are_finite_at_extreme_log_variances_in_fp32(self, fields, logvar: float):
-        layer = self.kind(**fields, scale=GroupJeffreys(self.inputs(fields)))
+        scale = GroupJeffreys(self.inputs(fields))
+        layer = self.kind(**fields, scale=scale, variances=self.variances)
         with torch.no_grad():
-            layer.weight_logvar.fill_(logvar)
+            parts = layer.parameters_of("weight")[1:]
+            for part in parts:
+                part.fill_(logvar / len(parts))
             if layer.bias_logvar is not None:
                 layer.bias_logvar.fill_(logvar)
         x = self.example(dtype=torch.float32)
@@ -193,14 +199,15 @@ class VariationalLayerContract:
 
     def test_frozen_parameters_get_no_gradient(self):
         layer = self.make(self.cases[0])
-        layer.weight_mean.requires_grad_(False)
-        layer.weight_logvar.requires_grad_(False)
+        for parameter in layer.parameters_of("weight"):
+            parameter.requires_grad_(False)
         (layer(self.example()).sum() + layer.kl_nats()).backward()
-        assert layer.weight_mean.grad is None
-        assert layer.weight_logvar.grad is None
+        assert all(p.grad is None for p in layer.parameters_of("weight"))
+        assert layer.bias_mean.grad is not None
 
     def test_bf16_autocast_runs_forward_and_backward_with_an_fp32_kl(self, fields):
-        layer = self.kind(**fields, scale=GroupJeffreys(self.inputs(fields)))
+        scale = GroupJeffreys(self.inputs(fields))
+        layer = self.kind(**fields, scale=scale, variances=self.variances)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y = layer(self.example(dtype=torch.float32))
             kl = layer.kl_nats()
@@ -233,8 +240,8 @@ class VariationalLayerContract:
         layer = self.make(self.cases[0], logvar_min=-9.5, logvar_max=-8.5)
         means = layer.weight_mean.detach().clone()
         layer.clamp_()
-        assert layer.weight_logvar.min() >= -9.5
-        assert layer.weight_logvar.max() <= -8.5
+        assert layer.weight_log_variance().min() >= -9.5 - 1e-12
+        assert layer.weight_log_variance().max() <= -8.5 + 1e-12
         assert torch.equal(layer.weight_mean, means)
 
     def test_copies_and_pickles_compute_the_same(self, fields):

@@ -70,3 +70,15 @@ class TestVariationalConv3d(VariationalLayerContract):
         {**_BASE, "kernel_size": (2, 1, 2), "padding": "same", "groups": 2, "bias": False},
         {**_BASE, "kernel_size": 2, "stride": (1, 2, 1), "dilation": (1, 1, 2)},
     )
+
+
+class TestVariationalConv1dTied(TestVariationalConv1d):
+    variances = "tied"
+
+
+class TestVariationalConv2dTied(TestVariationalConv2d):
+    variances = "tied"
+
+
+class TestVariationalConv3dTied(TestVariationalConv3d):
+    variances = "tied"

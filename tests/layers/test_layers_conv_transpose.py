@@ -68,3 +68,15 @@ class TestVariationalConvTranspose3d(VariationalLayerContract):
             "bias": False,
         },
     )
+
+
+class TestVariationalConvTranspose1dTied(TestVariationalConvTranspose1d):
+    variances = "tied"
+
+
+class TestVariationalConvTranspose2dTied(TestVariationalConvTranspose2d):
+    variances = "tied"
+
+
+class TestVariationalConvTranspose3dTied(TestVariationalConvTranspose3d):
+    variances = "tied"

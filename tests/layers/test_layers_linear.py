@@ -33,3 +33,7 @@ class TestVariationalLinear(VariationalLayerContract):
         layer = VariationalLinear(5, 3)
         layer.weight_mean.data = layer.weight_mean.data[:2, :4]
         assert (layer.in_features, layer.out_features) == (4, 2)
+
+
+class TestVariationalLinearTied(TestVariationalLinear):
+    variances = "tied"

@@ -55,8 +55,8 @@ def cut_units_(
             if isinstance(module, VariationalLayer):
                 if leaf == "weight" and tensor in carried:
                     _shrink_depthwise_(module, axis, len(kept))
-                for name in (f"{leaf}_mean", f"{leaf}_logvar"):
-                    cuts += _cut_(getattr(module, name), axis, kept)
+                for parameter in module.parameters_of(leaf):
+                    cuts += _cut_(parameter, axis, kept)
             else:
                 cuts += _cut_(getattr(module, leaf), axis, kept)
                 plain.append(getattr(module, leaf))
@@ -83,8 +83,8 @@ def cut_positions_(
         if key not in keep or not isinstance(module, GatheredReader):
             continue
         stay = np.flatnonzero(keep[key])
-        for tensor in (module.layer.weight_mean, module.layer.weight_logvar):
-            cuts += _cut_(tensor, module.layer.input_axis, stay)
+        for parameter in module.layer.parameters_of("weight"):
+            cuts += _cut_(parameter, module.layer.input_axis, stay)
         module.index = torch.from_numpy(kept.places(key)).to(module.index.device)
     return cuts
 
@@ -102,7 +102,8 @@ def cut_scale_(scale: GroupScale, keep: BoolArray) -> list[Cut]:
 
 
 def _cut_(tensor: Tensor | None, axis: int, kept: IntArray) -> list[Cut]:
-    if tensor is None or tensor.shape[axis] == len(kept):
+    # of size 1 is an axis that the tensor does not depend on, or one that loses nothing
+    if tensor is None or tensor.shape[axis] in (1, len(kept)):
         return []
     index = torch.from_numpy(np.ascontiguousarray(kept))
     put_data_(tensor, tensor.data.index_select(axis, index.to(tensor.device)))

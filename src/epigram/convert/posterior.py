@@ -48,7 +48,7 @@ def posterior_of(network: nn.Module) -> dict[str, TensorPosterior]:
 def _layer(reader: Reader) -> dict[str, TensorPosterior]:
     layer, gathered = reader.layer, reader.gathered
     first, second = layer.scale_moments()
-    variance = layer.weight_logvar.exp()
+    variance = layer.weight_log_variance().exp()
     mean = layer.weight_mean * first
     # E z² (var + mean²) - (E z · mean)²
     marginal = second * (variance + layer.weight_mean.square()) - mean.square()

@@ -4,6 +4,8 @@
                      │                                                      ├─▶ mean + √var · noise
                      └──▶ square ───────▶ f(·; exp weight_logvar) ──▶ var ──┘
 
+With tied variances f(x²; ·) has one output, which all share: var = exp weight_output_logvar · f(x²; exp weight_input_logvar).
+
 train(), sampling():  as drawn.        eval():  f(x · E z; weight_mean), deterministic.
 
 With ``noise`` "weights" the weights are drawn instead, once for the batch: f(x · z; weight_mean + √exp weight_logvar · noise).
@@ -13,30 +15,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from epigram.errors import ConfigError
+from epigram.layers.parameters import PosteriorParameters, Variances
 from epigram.layers.scaling import ScaleUse, check_uses, product_of_draws, product_of_means
 from epigram.layers.shell import Shell
-from epigram.maths.kl import sum_kl_standard_normal
 from epigram.maths.moments import (
     LinearMap,
     output_moments,
     sample_outputs,
-    sample_weights,
     standard_normal_like,
 )
+from epigram.maths.tied import sample_tied_outputs
 from epigram.priors import GroupScale
 from epigram.priors.base import check_bounds, checked_start
 
 Noise: TypeAlias = Literal["outputs", "weights"]
+MaybeTensor = TypeVar("MaybeTensor", Tensor, Tensor | None)
 
 
-class VariationalLayer(nn.Module, ABC):
+class VariationalLayer(PosteriorParameters, ABC):
     """A linear layer with independent normal posteriors over weights and bias.
 
     q(w | z) = N(z · weight_mean, z² · exp weight_logvar) with the prior N(0, z²), where z is the scale
@@ -53,6 +56,8 @@ class VariationalLayer(nn.Module, ABC):
         logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
         logvar_max: upper bound likewise.
         variance_eps: added to every output's variance, inside the root.
+        variances: "each" weight has one of its own; or they are "tied", where the layer can and a group
+            has more than one output.
 
     Raises:
         ConfigError: a scale does not fit the inputs, or a bound or start makes no sense.
@@ -60,13 +65,7 @@ class VariationalLayer(nn.Module, ABC):
 
     plain_class: ClassVar[type[nn.Module]]
     input_axis: ClassVar[int] = 1
-    output_axis: ClassVar[int] = 0
     spatial_dims: ClassVar[int] = 0
-
-    weight_mean: nn.Parameter
-    weight_logvar: nn.Parameter
-    bias_mean: nn.Parameter | None
-    bias_logvar: nn.Parameter | None
 
     def __init__(
         self,
@@ -78,6 +77,7 @@ class VariationalLayer(nn.Module, ABC):
         logvar_min: float | None = None,
         logvar_max: float | None = None,
         variance_eps: float = 1e-8,
+        variances: Variances = "each",
     ) -> None:
         super().__init__()
         where = type(self).__name__
@@ -90,26 +90,13 @@ class VariationalLayer(nn.Module, ABC):
         self.variance_eps = variance_eps
         self.sampling = False
         self.noise: Noise = "outputs"
-        self._set_parameters(plain, start)
         self._set_geometry(plain)
+        self._set_parameters(plain, start, variances)
         self._shell = Shell(plain)
         self.scale = scale
         own = () if scale is None else (ScaleUse(scale),)
         self.scale_uses: list[ScaleUse] = [*own, *scale_uses]
         check_uses(where, self.scale_uses, self._inputs())
-
-    def _set_parameters(self, plain: nn.Module, logvar: float) -> None:
-        weight, bias = plain.weight, getattr(plain, "bias", None)
-        assert isinstance(weight, Tensor)
-        self.weight_mean = nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
-        self.weight_logvar = nn.Parameter(torch.full_like(weight.detach(), logvar))
-        if bias is None:
-            self.register_parameter("bias_mean", None)
-            self.register_parameter("bias_logvar", None)
-        else:
-            assert isinstance(bias, Tensor)
-            self.bias_mean = nn.Parameter(bias.detach(), requires_grad=bias.requires_grad)
-            self.bias_logvar = nn.Parameter(torch.full_like(bias.detach(), logvar))
 
     @abstractmethod
     def _set_geometry(self, plain: nn.Module) -> None:
@@ -133,44 +120,42 @@ class VariationalLayer(nn.Module, ABC):
 
     # --- forward -----------------------------------------------------------------------------
 
-    def _forward(self, x: Tensor, apply: LinearMap) -> Tensor:
-        """The output, given the plain layer's function of a prepared input, a weight and a bias."""
+    def _forward(self, x: Tensor, apply: LinearMap, part: slice | None = None) -> Tensor:
+        """The output, given the plain layer's function of a prepared input, a weight and a bias.
+
+        With ``part`` only those outputs, which then are on axis 0 of the weight.
+        """
         if self.training or self.sampling:
-            return self._sampled(x, apply)
+            return self._sampled(x, apply, part)
         factor = product_of_means(self.scale_uses)
         if factor is not None:
             x = x * self._aligned(factor, x)
-        return apply(self._prepare(x), self.weight_mean, self.bias_mean)
+        x = self._prepare(x)
+        return apply(x, _only(part, self.weight_mean), _only(part, self.bias_mean))
 
-    def _sampled(self, x: Tensor, apply: LinearMap) -> Tensor:
+    def _sampled(self, x: Tensor, apply: LinearMap, part: slice | None) -> Tensor:
         factor = product_of_draws(self.scale_uses, self._examples(x))
         if factor is not None:
             x = x * self._aligned(factor, x)
+        x = self._prepare(x)
         if self.noise == "weights":
-            return apply(self._prepare(x), *self._drawn())
-        mean, variance = output_moments(
-            apply,
-            self._prepare(x),
-            self.weight_mean,
-            self.weight_logvar.exp(),
-            self.bias_mean,
-            self._bias_variance(),
-        )
+            weight, bias = self._drawn()
+            return apply(x, _only(part, weight), _only(part, bias))
+        weight, bias = _only(part, self.weight_mean), _only(part, self.bias_mean)
+        floor = _only(part, self._bias_variance())
+        if self.weight_logvar is None:
+            mean = apply(x, weight, bias)
+            shared, factor = self._shared_variance(x.to(mean.dtype), apply), self._output_factor()
+            noise, axis = standard_normal_like(mean), -1 - self.spatial_dims
+            return sample_tied_outputs(mean, shared, _only(part, factor), floor, noise, axis=axis)
+        weight_variance = _only(part, self.weight_logvar.exp())
+        mean, variance = output_moments(apply, x, weight, weight_variance, bias, floor)
         return sample_outputs(mean, variance, standard_normal_like(mean))
 
-    def _drawn(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias, drawn once."""
-        weight, *bias = (sample_weights(m, v) for m, v in zip(*self.posterior(), strict=True))
-        return weight, bias[0] if bias else None
-
-    def _bias_variance(self) -> Tensor:
-        """Variance of the bias plus eps: one addition per output unit instead of one per output."""
-        if self.bias_logvar is None:
-            outputs = self.weight_mean.shape[self.output_axis]
-            if self.output_axis:
-                outputs *= int(getattr(self, "groups", 1))
-            return self.weight_mean.new_full((outputs,), self.variance_eps)
-        return self.bias_logvar.exp() + self.variance_eps
+    def _shared_variance(self, x: Tensor, apply: LinearMap) -> Tensor:
+        """Σ x² exp inputs, which the outputs of a group share: one for each group."""
+        assert self.weight_input_logvar is not None
+        return apply(x.square(), self.weight_input_logvar.exp(), None)
 
     def _is_batched(self, x: Tensor) -> bool:
         return x.dim() > self.spatial_dims + 1
@@ -218,16 +203,6 @@ class VariationalLayer(nn.Module, ABC):
         kl = self.weight_kl_nats()
         return kl if self.scale is None else kl + self.scale.kl_nats()
 
-    def posterior(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The means and the log-variances of weight and, if there is one, bias."""
-        if self.bias_mean is None or self.bias_logvar is None:
-            return [self.weight_mean], [self.weight_logvar]
-        return [self.weight_mean, self.bias_mean], [self.weight_logvar, self.bias_logvar]
-
-    def weight_kl_nats(self) -> Float[Tensor, ""]:
-        """KL of weights and bias given z, nats."""
-        return sum_kl_standard_normal(*self.posterior())
-
     @torch.no_grad()
     def plain(self) -> nn.Module:
         """The plain layer of the posterior mean, scales folded in; of the class it was made from."""
@@ -240,13 +215,14 @@ class VariationalLayer(nn.Module, ABC):
     @torch.no_grad()
     def clamp_(self) -> None:
         """Put log-variances (those of an own scale too) back within their bounds, in place."""
-        if self.logvar_min is not None or self.logvar_max is not None:
-            for logvar in (self.weight_logvar, self.bias_logvar):
-                if logvar is not None:
-                    logvar.clamp_(self.logvar_min, self.logvar_max)
+        self._clamp_parameters_()
         if self.scale is not None:
             self.scale.clamp_()
 
     def extra_repr(self) -> str:
         """What ``print(layer)`` shows."""
         return ", ".join(f"{name}={value!r}" for name, value in self.plain_fields().items())
+
+
+def _only(part: slice | None, tensor: MaybeTensor) -> MaybeTensor:
+    return tensor if part is None or tensor is None else tensor[part]

@@ -11,11 +11,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from epigram.layers.base import VariationalLayer
+from epigram.layers.parameters import Variances
 from epigram.layers.scaling import ScaleUse
+from epigram.maths.moments import LinearMap
+from epigram.maths.places import Geometry, squares_by_places
 from epigram.priors import GroupScale
 
 Size: TypeAlias = int | tuple[int, ...]
 PaddingMode: TypeAlias = Literal["zeros", "reflect", "replicate", "circular"]
+
+_WORTH_A_PRODUCT = 4
+"""Input channels from which on a single output is computed place by place."""
 
 _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -42,6 +48,7 @@ class _VariationalConv(VariationalLayer):
         logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
         logvar_max: upper bound likewise.
         variance_eps: added to every output's variance, inside the root.
+        variances: "each" weight has one of its own, or they are "tied".
         device: as in the torch original.
         dtype: as in the torch original.
 
@@ -74,6 +81,7 @@ class _VariationalConv(VariationalLayer):
         logvar_min: float | None = None,
         logvar_max: float | None = None,
         variance_eps: float = 1e-8,
+        variances: Variances = "each",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -98,6 +106,7 @@ class _VariationalConv(VariationalLayer):
             logvar_min=logvar_min,
             logvar_max=logvar_max,
             variance_eps=variance_eps,
+            variances=variances,
         )
 
     @property
@@ -156,6 +165,18 @@ class _VariationalConv(VariationalLayer):
         """Copies are padded, and zeros where "same" is lopsided: torch would pad both x and x²."""
         lopsided = self.padding == "same" and self._pad[::2] != self._pad[1::2]
         return self.padding_mode != "zeros" or lopsided
+
+    def _shared_variance(self, x: Tensor, apply: LinearMap) -> Tensor:
+        assert self.weight_input_logvar is not None
+        variance = self.weight_input_logvar.exp()
+        if self.groups == 1 and self.in_channels >= _WORTH_A_PRODUCT and self._is_batched(x):
+            return squares_by_places(x, variance, self._geometry())
+        return apply(x.square(), variance.expand(self.groups, *variance.shape[1:]), None)
+
+    def _geometry(self) -> Geometry:
+        none = self._pads_beforehand()
+        padding = tuple(0 if none else pad for pad in reversed(self._pad[::2]))
+        return Geometry(self.kernel_size, self.stride, padding, self.dilation)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding = 0 if self._pads_beforehand() else self.padding

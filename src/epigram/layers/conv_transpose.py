@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from epigram.errors import ConfigError
 from epigram.layers.base import VariationalLayer
 from epigram.layers.conv import Size
+from epigram.layers.parameters import Variances
 from epigram.layers.scaling import ScaleUse
 from epigram.priors import GroupScale
 
@@ -46,6 +47,7 @@ class _VariationalConvTranspose(VariationalLayer):
         logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
         logvar_max: upper bound likewise.
         variance_eps: added to every output's variance, inside the root.
+        variances: "each" weight has one of its own, or they are "tied".
         device: as in the torch original.
         dtype: as in the torch original.
 
@@ -83,6 +85,7 @@ class _VariationalConvTranspose(VariationalLayer):
         logvar_min: float | None = None,
         logvar_max: float | None = None,
         variance_eps: float = 1e-8,
+        variances: Variances = "each",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -108,6 +111,7 @@ class _VariationalConvTranspose(VariationalLayer):
             logvar_min=logvar_min,
             logvar_max=logvar_max,
             variance_eps=variance_eps,
+            variances=variances,
         )
 
     @property

@@ -47,6 +47,7 @@ class VariationalEmbedding(VariationalLayer):
     plain_class: ClassVar[type[nn.Module]] = nn.Embedding
     input_axis: ClassVar[int] = 0
     output_axis: ClassVar[int] = 1
+    can_tie: ClassVar[bool] = False  # a look-up has no sum to save
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class VariationalEmbedding(VariationalLayer):
         mean = F.embedding(x, self.weight_mean)
         if not (self.training or self.sampling):
             return mean
-        variance = F.embedding(x, self.weight_logvar).exp() + self.variance_eps
+        variance = F.embedding(x, self.weight_log_variance()).exp() + self.variance_eps
         return sample_outputs(mean, variance, standard_normal_like(mean))
 
     def plain_fields(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from epigram.layers.base import VariationalLayer
+from epigram.layers.parameters import Variances
 from epigram.layers.scaling import ScaleUse
 from epigram.priors import GroupScale
 
@@ -28,6 +29,7 @@ class VariationalLinear(VariationalLayer):
         logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
         logvar_max: upper bound likewise.
         variance_eps: added to every output's variance, inside the root.
+        variances: "each" weight has one of its own, or they are "tied".
         device: as in ``nn.Linear``.
         dtype: as in ``nn.Linear``.
 
@@ -55,6 +57,7 @@ class VariationalLinear(VariationalLayer):
         logvar_min: float | None = None,
         logvar_max: float | None = None,
         variance_eps: float = 1e-8,
+        variances: Variances = "each",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -66,6 +69,7 @@ class VariationalLinear(VariationalLayer):
             logvar_min=logvar_min,
             logvar_max=logvar_max,
             variance_eps=variance_eps,
+            variances=variances,
         )
 
     @property
@@ -84,11 +88,7 @@ class VariationalLinear(VariationalLayer):
 
     def rows(self, x: Float[Tensor, "*batch in"], first: int, last: int) -> Float[Tensor, "..."]:
         """What the outputs ``first`` to ``last`` - 1 alone make of ``x``."""
-
-        def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            return F.linear(x, weight[first:last], None if bias is None else bias[first:last])
-
-        return self._forward(x, apply)
+        return self._forward(x, F.linear, slice(first, last))
 
     def plain_fields(self) -> dict[str, Any]:
         """What ``nn.Linear`` is called with."""

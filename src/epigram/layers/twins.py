@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +22,9 @@ from epigram.layers.conv_transpose import (
 )
 from epigram.layers.embedding import VariationalEmbedding
 from epigram.layers.linear import VariationalLinear
+from epigram.layers.parameters import Variances, sum_weight_kl_nats
 from epigram.layers.scaling import ScaleUse
 from epigram.layers.transposed import VariationalTransposedLinear, is_hugging_face_conv1d
-from epigram.maths.kl import sum_kl_standard_normal
 from epigram.priors import GroupScale
 
 NORMALISATION = "normalisation: its few parameters stay as they are"
@@ -59,6 +58,7 @@ def from_plain(
     logvar_min: float | None = None,
     logvar_max: float | None = None,
     variance_eps: float = 1e-8,
+    variances: Variances = "each",
 ) -> VariationalLayer:
     """The variational counterpart of a plain layer; the means are copies of its weights.
 
@@ -69,6 +69,7 @@ def from_plain(
         logvar_min: lower bound that ``clamp_`` enforces on log-variances; None = no bound.
         logvar_max: upper bound likewise.
         variance_eps: added to every output's variance, inside the root.
+        variances: "each" weight has one of its own, or they are "tied" where the layer can.
 
     Raises:
         UnsupportedModelError: no counterpart exists, the layer's weights are computed (a
@@ -96,6 +97,7 @@ def from_plain(
         logvar_min=logvar_min,
         logvar_max=logvar_max,
         variance_eps=variance_eps,
+        variances=variances,
     )
     for name in ("weight_mean", "bias_mean"):
         parameter = getattr(layer, name)
@@ -228,8 +230,7 @@ def total_kl_nats(module: nn.Module) -> Float[Tensor, ""]:
             f"total_kl_nats: got a {type(module).__name__} without a variational layer; "
             "convert it first"
         )
-    means, logvars = zip(*(layer.posterior() for layer in layers), strict=True)
-    kl = sum_kl_standard_normal(list(chain(*means)), list(chain(*logvars)))
+    kl = sum_weight_kl_nats(layers)
     for scale in scales_of(module):
         kl = kl + scale.kl_nats()
     return kl

@@ -110,6 +110,7 @@ def _converted(
         "logvar_min": settings.logvar_min,
         "logvar_max": settings.logvar_max,
         "variance_eps": settings.variance_eps,
+        "variances": settings.variances,
     }
     new: dict[nn.Module, nn.Module] = {}
     for name in choice.variational:

@@ -10,6 +10,7 @@ import torch
 
 from epigram.errors import ConfigError
 from epigram.layers.base import Noise
+from epigram.layers.parameters import Variances
 from epigram.priors import GroupHorseshoe, GroupJeffreys, GroupScale, UnitScale
 
 PriorName: TypeAlias = Literal["group-jeffreys", "group-horseshoe", "unit"]
@@ -26,6 +27,9 @@ class PosteriorSettings:
         logvar_min: lower bound of their log-variances; None = no bound.
         logvar_max: upper bound likewise.
         variance_eps: added to each activation's variance, inside the root.
+        variances: each weight has a variance of its own, or those of a layer are tied, one factor for each output and
+            one for each input (and place in a filter), which costs little more than no variances. Embeddings, depthwise
+            convolutions and layers with one output keep one for each weight.
         convolution_noise: what convolutions draw in training, their outputs, of every example apart, or their weights,
             once a step, which costs half as much. Linear layers draw outputs.
         scale_logvar_init: initial log-variance of the scales (of log α and log β, horseshoe).
@@ -35,7 +39,7 @@ class PosteriorSettings:
         global_init: where the horseshoe's global scale starts; None = ``tau0``.
 
     Raises:
-        ConfigError: an unknown prior or noise, or bounds the wrong way round.
+        ConfigError: an unknown prior, noise or kind of variances, or bounds the wrong way round.
     """
 
     prior: PriorName = "group-jeffreys"
@@ -44,6 +48,7 @@ class PosteriorSettings:
     logvar_min: float | None = -16.0
     logvar_max: float | None = 1.0
     variance_eps: float = 1e-8
+    variances: Variances = "each"
     convolution_noise: Noise = "outputs"
     scale_logvar_init: float = -4.0
     scale_logvar_min: float | None = -16.0
@@ -52,25 +57,22 @@ class PosteriorSettings:
     global_init: float | None = 1.0
 
     def __post_init__(self) -> None:
-        if self.prior not in get_args(PriorName):
-            raise ConfigError(
-                f"PosteriorSettings.prior: got {self.prior!r}, expected one of "
-                f"{', '.join(get_args(PriorName))}"
-            )
-        if self.convolution_noise not in get_args(Noise):
-            raise ConfigError(
-                f"PosteriorSettings.convolution_noise: got {self.convolution_noise!r}, expected one of "
-                f"{', '.join(get_args(Noise))}"
-            )
-        for kind in ("", "scale_"):
+        choices = {"prior": PriorName, "variances": Variances, "convolution_noise": Noise}
+        for name, kind in choices.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ConfigError(
+                    f"PosteriorSettings.{name}: got {getattr(self, name)!r}, expected one of "
+                    f"{', '.join(get_args(kind))}"
+                )
+        for whose in ("", "scale_"):
             low, start, high = (
-                getattr(self, f"{kind}logvar_{end}") for end in ("min", "init", "max")
+                getattr(self, f"{whose}logvar_{end}") for end in ("min", "init", "max")
             )
             low = -math.inf if low is None else low
             high = math.inf if high is None else high
             if not low <= start <= high:
                 raise ConfigError(
-                    f"PosteriorSettings.{kind}logvar_init: got {start}, "
+                    f"PosteriorSettings.{whose}logvar_init: got {start}, "
                     f"expected a number in [{low}, {high}]"
                 )
 

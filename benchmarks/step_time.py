@@ -13,7 +13,12 @@ within a round. Nothing has been removed yet: these are the dearest steps of a r
   optimiser, clamps.
 * ``group-jeffreys-units``: without scales on pixels and positions. The plain network's first layer needs no
   gradient of its input, a scale on pixels does: 6 large products where plain has 2, instead of 4.
+* ``group-jeffreys-tied``, ``group-jeffreys-tied-units``: the same two with tied variances: one factor for each
+  output and one for each input.
 * ``published``: ``published_layers.py`` in a textbook loop.
+
+``allconv`` runs in bf16 with channels last, on noise for images (a step takes as long), with the loop's steps
+alone.
 """
 
 from __future__ import annotations
@@ -22,9 +27,9 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import Any
+from typing import Any, Literal
 
 import published_layers
 import record
@@ -43,12 +48,36 @@ from epigram.train.run import Run
 Batch = tuple[Tensor, Tensor]
 Step = Callable[[Tensor, Tensor], None]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A network whose steps are timed.
+
+    Attributes:
+        recipe: where it and its settings come from.
+        steps: how many make a round.
+        published: the port of the published layers, if there is one.
+        amp: precision of the forward pass.
+        noise: shape of an example drawn at random; None = the recipe's data.
+    """
+
+    recipe: str
+    steps: int
+    published: Callable[[], published_layers.Published] | None = None
+    amp: Literal["none", "bf16"] = "none"
+    noise: tuple[int, ...] | None = None
+
+
 NETWORKS = {
-    "lenet-300-100": ("lenet-300-100/mnist", published_layers.LeNet300100, 40),
-    "lenet-5": ("lenet-5/mnist", published_layers.LeNet5Caffe, 12),
+    "lenet-300-100": Subject(
+        recipe="lenet-300-100/mnist", steps=40, published=published_layers.LeNet300100
+    ),
+    "lenet-5": Subject(recipe="lenet-5/mnist", steps=12, published=published_layers.LeNet5Caffe),
+    "allconv": Subject(recipe="allconv/cifar10", steps=4, amp="bf16", noise=(3, 32, 32)),
 }
 PLAIN_STEPS = ("plain", "plain-textbook", "plain-fused")
 UNITS = "group-jeffreys-units"
+TIED, TIED_UNITS = "group-jeffreys-tied", "group-jeffreys-tied-units"
 PRIORS: tuple[PriorName, ...] = ("group-jeffreys", "group-horseshoe")
 
 
@@ -73,48 +102,63 @@ def main() -> int:
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """One network: milliseconds a step and ratios to the two plain steps."""
-    recipe_name, published, steps = NETWORKS[name]
-    recipe = recipes.get(recipe_name)
+    subject = NETWORKS[name]
+    recipe = recipes.get(subject.recipe)
     torch.manual_seed(arguments.seeds[0])
+    few, examples = some_batches(recipe, subject, arguments)
+    steps_of = contestants(recipe, subject, few[0], examples)
+    rounds, steps = (2, 2) if arguments.quick else (arguments.rounds, subject.steps)
+    return summarised(in_turns(steps_of, few, rounds=rounds, steps=steps), steps)
+
+
+def some_batches(
+    recipe: Recipe, subject: Subject, arguments: argparse.Namespace
+) -> tuple[list[Batch], int]:
+    """Eight batches, and how many examples there are to fit."""
+    size = arguments.batch_size
+    if subject.noise is not None:
+        shape, classes = (size, *subject.noise), 10
+        drawn = [(torch.randn(shape), torch.randint(classes, (size,))) for _ in range(8)]
+        return drawn, 8 * size
     fit = recipe.load_data().fit
     stream = batches(
         fit,
-        batch_size=arguments.batch_size,
+        batch_size=size,
         seed=arguments.seeds[0],
         epoch=0,
         preprocess=recipe.preprocess,
         drop_last=True,
     )
-    few = [batch for batch, _ in zip(stream, range(8), strict=False)]
-    steps_of = contestants(recipe, published(), few[0], len(fit))
-    rounds, steps = (2, 2) if arguments.quick else (arguments.rounds, steps)
-    return summarised(in_turns(steps_of, few, rounds=rounds, steps=steps), steps)
+    return [batch for batch, _ in zip(stream, range(8), strict=False)], len(fit)
 
 
-def contestants(
-    recipe: Recipe, published: published_layers.Published, batch: Batch, examples: int
-) -> dict[str, Step]:
+def contestants(recipe: Recipe, subject: Subject, batch: Batch, examples: int) -> dict[str, Step]:
     """Name -> one training step on a given batch."""
     settings = recipe.settings
     steps: dict[str, Step] = {}
 
     def loop(learner: Learner, stage: str) -> Step:
-        train = getattr(settings, stage)
+        train = replace(getattr(settings, stage), amp=subject.amp)
         learner.module.train()
         schedule = Schedule(train, -(-examples // train.batch_size))
         return Run(learner, train, schedule, torch.device("cpu")).step
 
     steps["plain"] = loop(PlainLearner(recipe.build()), "plain")
-    steps["plain-textbook"] = textbook(recipe.build())
-    steps["plain-fused"] = textbook(recipe.build(), fused=True)
+    if subject.published is not None:
+        steps["plain-textbook"] = textbook(recipe.build())
+        steps["plain-fused"] = textbook(recipe.build(), fused=True)
     posteriors: dict[str, PosteriorSettings] = {
         prior: replace(settings.posterior, prior=prior) for prior in PRIORS
     }
     posteriors[UNITS] = replace(posteriors["group-jeffreys"], positions=False)
+    posteriors[TIED] = replace(posteriors["group-jeffreys"], variances="tied")
+    posteriors[TIED_UNITS] = replace(posteriors[UNITS], variances="tied")
     for name, posterior in posteriors.items():
         twin = bayesianize(recipe.build(), batch[0][:2], settings=posterior)
         steps[name] = loop(BayesianLearner(twin, examples), "structure")
-    steps["published"] = textbook(published, penalty=lambda: published.kl_nats() / examples)
+    if subject.published is not None:
+        published = subject.published()
+        steps["published"] = textbook(published, penalty=lambda: published.kl_nats() / examples)
     return steps
 
 
@@ -167,25 +211,26 @@ def summarised(times: dict[str, list[float]], steps: int) -> dict[str, Any]:
     return {
         "steps_per_round": steps,
         "ms": {name: record.summary(values) for name, values in times.items()},
-        "relative_to": {base: ratios(base) for base in PLAIN_STEPS},
+        "relative_to": {base: ratios(base) for base in PLAIN_STEPS if base in times},
         "published_relative_to_ours": {
             prior: record.summary(
                 [a / b for a, b in zip(times["published"], times[prior], strict=True)]
             )
             for prior in PRIORS
+            if "published" in times
         },
     }
 
 
 def show(network: str, figures: dict[str, Any]) -> None:
     """A table for a person: medians, and the range over the rounds."""
-    print(f"\n{network:<22}{'ms a step':>10}" + "".join(f"{'to ' + b:>24}" for b in PLAIN_STEPS))
+    bases = figures["relative_to"]
+    print(f"\n{network:<26}{'ms a step':>10}" + "".join(f"{'to ' + b:>24}" for b in bases))
     for name, time_ in figures["ms"].items():
         cells = ""
-        for base in PLAIN_STEPS:
-            ratio = figures["relative_to"][base].get(name)
-            cells += f"{_range(ratio) if ratio else '–':>24}"
-        print(f"{name:<22}{time_['median']:>10.3f}{cells}")
+        for ratios in bases.values():
+            cells += f"{_range(ratios[name]) if name in ratios else '–':>24}"
+        print(f"{name:<26}{time_['median']:>10.3f}{cells}")
 
 
 def _range(ratio: dict[str, float]) -> str:

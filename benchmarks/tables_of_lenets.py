@@ -123,9 +123,13 @@ def steps(result: Result) -> list[str]:
     columns = {
         "group-jeffreys": "normal-Jeffreys",
         "group-jeffreys-units": "without scales on pixels and positions",
+        "group-jeffreys-tied": "tied variances",
+        "group-jeffreys-tied-units": "tied, without those scales",
         "group-horseshoe": "horseshoe",
         "published": "the published layers, ported",
     }
+    measured = {name for f in result["networks"].values() for name in f["relative_to"]["plain"]}
+    columns = {name: title for name, title in columns.items() if name in measured}
     rows = []
     for network, figures in result["networks"].items():
         ratios = figures["relative_to"]["plain"]

@@ -14,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -102,16 +103,16 @@ def clamp_sum_(outputs: Tensor, inputs: Tensor, low: float | None, high: float |
         low: None = no bound.
         high: likewise; at least ``low``.
     """
-    ends = [tuple(float(end) for end in part.aminmax()) for part in (outputs, inputs)]
-    first, last = (sum(end) for end in zip(*ends, strict=True))
-    missing = 0.0 if low is None else max(0.0, low - first)
-    excess = 0.0 if high is None else max(0.0, last - high)
+    ends = [part.aminmax() for part in (outputs, inputs)]
+    first, last = ends[0].min + ends[1].min, ends[0].max + ends[1].max
     for part, (smallest, largest) in zip((outputs, inputs), ends, strict=True):
-        share = (largest - smallest) / (last - first) if last > first else 0.5
-        if missing:
-            part.clamp_(min=smallest + share * missing)
-        if excess:
-            part.clamp_(max=largest - share * excess)
+        share = torch.where(last > first, (largest - smallest) / (last - first), 0.5)
+        if low is not None:
+            lowest = smallest + share * (low - first)
+            part.clamp_(min=torch.where(first < low, lowest, -math.inf))
+        if high is not None:
+            highest = largest - share * (last - high)
+            part.clamp_(max=torch.where(last > high, highest, math.inf))
 
 
 class _SampleTied(torch.autograd.Function):

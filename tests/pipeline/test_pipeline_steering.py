@@ -12,7 +12,13 @@ from epigram.errors import ConfigError
 from epigram.goal import Goal, parse_bytes
 from epigram.pipeline.candidates import MOST, Candidate, Front
 from epigram.pipeline.job import Job
-from epigram.pipeline.steering import Controller, HeldBudget, HeldFloor, SteerSettings
+from epigram.pipeline.steering import (
+    CYCLE_WIDTH,
+    Controller,
+    HeldBudget,
+    HeldFloor,
+    SteerSettings,
+)
 from epigram.records import Floor
 
 
@@ -150,12 +156,9 @@ def test_with_cycles_a_floor_is_followed_where_they_end_and_nowhere_else():
     controller = Controller(SteerSettings(), held)
     missed = {"metric": 0.97, "size_bytes": 1000.0, "done": 0.9}
     assert controller.next(1.0, **missed, cycle_ends=False) == 1.0
-    assert controller.next(1.0, **missed, cycle_ends=True) == pytest.approx(
-        math.exp(-0.6), rel=1e-3
-    )
+    assert controller.next(1.0, **missed, cycle_ends=True) == pytest.approx(math.exp(-1), rel=1e-3)
     met = {**missed, "metric": 0.985 + held.width}
-    assert controller.next(1.0, **met, cycle_ends=True) == pytest.approx(
-        math.exp(0.6 * math.tanh(1.0))
-    )
+    moved = math.exp(math.tanh(1.0 / CYCLE_WIDTH))
+    assert controller.next(1.0, **met, cycle_ends=True) == pytest.approx(moved)
     budget = Controller(SteerSettings(), HeldBudget(500))  # bytes do not suffer from the step size
     assert budget.next(1.0, **missed, cycle_ends=False) > 1.0

@@ -10,6 +10,10 @@ from epigram.errors import ConfigError
 from epigram.objective import steered
 from epigram.records import Floor
 
+CYCLE_WIDTH = 2.0
+"""How many standard deviations of room make a large move between cycles: LeNet-5's error moves by about one where
+the logarithm of the multiplier moves by a half."""
+
 
 @dataclass(frozen=True)
 class SteerSettings:
@@ -44,7 +48,7 @@ class SteerSettings:
     rate: float = 0.12
     begin: float = 0.5
     brake: float = 3.0
-    cycle_rate: float = 0.6
+    cycle_rate: float = 1.0
     settle: float = 0.1
     ahead: float = 0.5
     smooth: float = 0.6
@@ -175,7 +179,9 @@ class Controller:
         settings = self.settings
         push = self.constraint.push(metric, size_bytes)
         if cycle_ends is not None and self.constraint.patient:
-            return self._moved(multiplier, push, settings.cycle_rate) if cycle_ends else multiplier
+            if not cycle_ends:
+                return multiplier
+            return self._moved(multiplier, push, settings.cycle_rate, width=CYCLE_WIDTH)
         if self.remembered is not None and math.isfinite(push):
             push = settings.smooth * self.remembered + (1.0 - settings.smooth) * push
         if math.isfinite(push):
@@ -186,6 +192,6 @@ class Controller:
         damped = min(1.0, (1.0 - done) / settings.settle) if settings.settle else 1.0
         return self._moved(multiplier, push, settings.rate * damped)
 
-    def _moved(self, multiplier: float, push: float, rate: float) -> float:
+    def _moved(self, multiplier: float, push: float, rate: float, *, width: float = 1.0) -> float:
         least, most = self.settings.least, self.settings.most
-        return steered(multiplier, margin=push, width=1.0, rate=rate, least=least, most=most)
+        return steered(multiplier, margin=push, width=width, rate=rate, least=least, most=most)

@@ -81,16 +81,16 @@ _CONV_BITS = replace(
     finetune=replace(_CONV.finetune, epochs=5),
     bits=replace(
         _MLP_BITS.bits,
-        epochs=96,
-        cycles=6,
+        epochs=120,
+        cycles=3,
         learning_rate=3e-3,
         scale_lr_factor=2.0,
-        kl_weight=6.0,
+        kl_weight=1.56,
         kl_warmup_epochs=12.0,
     ),
     bits_augment=False,
     teacher_share=0.9,
-    teacher_temperature=3.0,
+    teacher_temperature=1.5,
 )
 
 

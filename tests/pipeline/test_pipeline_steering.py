@@ -139,7 +139,8 @@ def test_what_is_aimed_at_on_control_allows_for_how_much_harder_validation_is(
     constraint = job.constraint(job.splits.control)
     ahead = job.settings.steer.ahead * HeldFloor(Floor("accuracy", 0.9), 1).width
     ahead /= math.sqrt(len(job.splits.control))
-    assert constraint.push(0.9 + job.harder + ahead, 0.0) == pytest.approx(0.0, abs=1e-9)
+    allowed = job.settings.steer.harder * job.harder
+    assert constraint.push(0.9 + allowed + ahead, 0.0) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_for_a_metric_that_is_best_small_too(tmp_path: Path) -> None:

@@ -169,9 +169,9 @@ class Job:
         assert self.floor is not None
         if self.budget is not None:
             return HeldBudget(self.budget)
-        return HeldFloor(
-            self.floor, len(part), ahead=self.settings.steer.ahead, slack=slack - self.harder
-        )
+        steer = self.settings.steer
+        slack -= steer.harder * self.harder
+        return HeldFloor(self.floor, len(part), ahead=steer.ahead, slack=slack)
 
     def augment(self, stage: str) -> Augment | None:
         """What a stage's inputs are augmented with."""

@@ -35,6 +35,9 @@ class SteerSettings:
         settle: share of the epochs, at the end, over which the moves become smaller, down to none.
         ahead: how far above the floor is aimed, in standard deviations of the control metric's noise.
             A split that steers is biased upwards: what just meets the floor there, misses it elsewhere.
+        harder: which part of the plain network's difference between control and validation the aim on control
+            allows for. A compressed network has about half of it (ten LeNet-5s, docs/log.md): some images are hard for
+            every network, the rest was chance.
         smooth: how much of the last epochs' margin the controller remembers, 0 to less than 1.
         least: the multiplier stays at or above this.
         most: and at or below this.
@@ -51,6 +54,7 @@ class SteerSettings:
     cycle_rate: float = 1.0
     settle: float = 0.1
     ahead: float = 0.5
+    harder: float = 0.5
     smooth: float = 0.6
     least: float = 1e-2
     most: float = 1e2
@@ -63,6 +67,7 @@ class SteerSettings:
             ("cycle_rate", 0.0, 5.0),
             ("settle", 0.0, 1.0),
             ("ahead", 0.0, 10.0),
+            ("harder", 0.0, 1.0),
             ("smooth", 0.0, 0.99),
         ):
             value = getattr(self, name)

@@ -121,3 +121,20 @@ def spreads(
         }
         for group, members in groups.items()
     }
+
+
+def with_test_drop(cells: Mapping[str, Cell], reference: str) -> dict[str, Cell]:
+    """The cells, and by how many points each is below the reference of its seed on the test set, where it was read.
+
+    Args:
+        cells: the finished ones; keys end in ``/seed-N``.
+        reference: the name of the cell that all are compared with.
+    """
+    found = {}
+    for key, cell in cells.items():
+        start = cells.get(f"{reference}/{key.partition('/')[2]}", {}).get("test_accuracy")
+        found[key] = dict(cell)
+        if start is not None and "test_accuracy" in cell:
+            drop = round(100 * (start - cell["test_accuracy"]), 3)
+            found[key]["test_points_below_adapted"] = drop
+    return found

@@ -16,10 +16,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-from record import RESULTS, ROOT
+from record import RESULTS, ROOT, record_test_read
+from torch import nn
 
 from epigram.data import Splits, TensorSet
 from epigram.errors import EpigramError
+from epigram.evaluate import evaluate
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job, ProgressChoice, environment, job_config
 from epigram.pipeline.source import code
@@ -194,3 +196,23 @@ def _quick_data(load: Callable[[], Splits]) -> Callable[[], Splits]:
         )
 
     return small
+
+
+def read_test(
+    recipe: Recipe, model: nn.Module, *, contestant: str, seed: int, **figure: Any
+) -> float:
+    """A contestant's accuracy on the recipe's test set; the reading is logged.
+
+    Args:
+        recipe: with its test set.
+        model: plain, on preprocessed inputs.
+        contestant: whose network it is.
+        seed: of the run.
+        figure: what else the log says of it.
+    """
+    data = recipe.load_data().test
+    assert data is not None
+    accuracy = evaluate(model, data, preprocess=recipe.preprocess).accuracy
+    figure["test_error_percent"] = round(100 * (1 - accuracy), 3)
+    record_test_read(recipe=f"{recipe.name} {contestant}", seed=seed, figure=figure)
+    return accuracy

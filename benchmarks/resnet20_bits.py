@@ -33,7 +33,7 @@ import numpy as np
 import record
 import resnet20_bits_picture
 import torch
-from cells import Cells, spreads
+from cells import Cells, spreads, with_test_drop
 from pack import by_nncodec
 from preparing import (
     add_fresh,
@@ -43,6 +43,7 @@ from preparing import (
     guarded,
     prepare,
     quick_recipe,
+    read_test,
     start_fresh,
     without_test,
 )
@@ -54,7 +55,6 @@ from epigram import artifact, atomic, codec, recipes
 from epigram.config import to_dict
 from epigram.convert import CodedNetwork, fold_normalisation
 from epigram.data import batches
-from epigram.evaluate import evaluate
 from epigram.pipeline import Recipe
 from epigram.pipeline.bits import BitsLearner, shaped_as
 from epigram.pipeline.contents import contents_of
@@ -193,7 +193,13 @@ class Bench:
             "points_below_adapted": round(100 * (start - worth.accuracy), 3),
         }
         if self.asked.test:
-            figures["test_accuracy"] = self.read_test(contestant, model, size)
+            figures["test_accuracy"] = read_test(
+                recipes.get(RECIPE),
+                model,
+                contestant=contestant,
+                seed=self.settings.seed,
+                file_bytes=size,
+            )
         return figures
 
     def made(self, contestant: str, adapted: nn.Module, job: Job) -> tuple[int, nn.Module]:
@@ -251,18 +257,6 @@ class Bench:
         model.load_state_dict({n: torch.from_numpy(back.get(n, v)) for n, v in state.items()})
         return size, model.eval()
 
-    def read_test(self, contestant: str, model: nn.Module, size: int) -> float:
-        """Accuracy on the test set; the reading is logged."""
-        data = recipes.get(RECIPE).load_data().test
-        assert data is not None
-        accuracy = evaluate(model, data, preprocess=self.recipe.preprocess).accuracy
-        record.record_test_read(
-            recipe=f"{RECIPE} {contestant}",
-            seed=self.settings.seed,
-            figure={"file_bytes": size, "test_error_percent": round(100 * (1 - accuracy), 3)},
-        )
-        return accuracy
-
     def job(self, name: str, **more: Any) -> Any:
         """A claimed folder of that name."""
         if self.asked.fresh:
@@ -294,13 +288,7 @@ def keep(cells: Mapping[str, Any], price: float, runs: Path, zoo: Path) -> None:
 
 def summarised(cells: Mapping[str, Any]) -> dict[str, Any]:
     """The spread over the seeds."""
-    told = {}
-    for key, cell in cells.items():
-        adapted = cells.get(f"{ADAPTED}/{key.partition('/')[2]}", {})
-        told[key] = dict(cell)
-        if "test_accuracy" in cell and "test_accuracy" in adapted:
-            drop = 100 * (adapted["test_accuracy"] - cell["test_accuracy"])
-            told[key]["test_points_below_adapted"] = round(drop, 3)
+    told = with_test_drop(cells, ADAPTED)
     figures = (*FIGURES, *TEST_FIGURES)
     return {"spread": spreads(told, figures, name=lambda key: key.partition("/")[0])}
 

@@ -38,7 +38,7 @@ from typing import Any
 
 import record
 import torch_pruning_contestants
-from cells import Cells, spreads
+from cells import Cells, spreads, with_test_drop
 from preparing import (
     add_fresh,
     claimed,
@@ -47,6 +47,7 @@ from preparing import (
     guarded,
     prepare,
     quick_recipe,
+    read_test,
     start_fresh,
     without_test,
 )
@@ -58,7 +59,7 @@ from epigram import recipes
 from epigram.config import to_dict
 from epigram.convert import Twin, bayesianize
 from epigram.data import batches
-from epigram.evaluate import evaluate, macs
+from epigram.evaluate import macs
 from epigram.pipeline import Recipe
 from epigram.pipeline.job import PLAIN, Job
 from epigram.pipeline.stages import plain_stage
@@ -204,14 +205,8 @@ class Bench:
         """The figures of one cell."""
         figures, model = self.measured(contestant)
         if self.test:
-            data = recipes.get(RECIPE).load_data().test
-            assert data is not None
-            read = evaluate(model, data, preprocess=self.recipe.preprocess).accuracy
-            figures["test_accuracy"] = read
-            record.record_test_read(
-                recipe=f"{RECIPE} {contestant}",
-                seed=self.settings.seed,
-                figure={"test_error_percent": round(100 * (1 - read), 3)},
+            figures["test_accuracy"] = read_test(
+                recipes.get(RECIPE), model, contestant=contestant, seed=self.settings.seed
             )
         return figures
 
@@ -330,7 +325,7 @@ def few_batches(job: Job) -> list[tuple[Tensor, Tensor]]:
 
 def summarised(cells: Mapping[str, Any]) -> dict[str, Any]:
     """The spread over the seeds, and how far ahead of the best of the others at each share."""
-    cells = {key: {**cell, **_test_drop(cells, key)} for key, cell in cells.items()}
+    cells = with_test_drop(cells, "adapted")
     spread = spreads(cells, FIGURES, name=lambda key: key.partition("/")[0])
     ahead: dict[str, dict[str, float]] = {}
     for key, cell in cells.items():
@@ -350,15 +345,6 @@ def summarised(cells: Mapping[str, Any]) -> dict[str, Any]:
                 for them, accuracy in others.items()
             }
     return {"spread": spread, "points_ahead_of": ahead}
-
-
-def _test_drop(cells: Mapping[str, Any], key: str) -> dict[str, float]:
-    """Points below the adapted network on the test set, where it was read."""
-    adapted = cells.get(f"adapted/{key.partition('/')[2]}", {})
-    if "test_accuracy" not in cells[key] or "test_accuracy" not in adapted:
-        return {}
-    drop = adapted["test_accuracy"] - cells[key]["test_accuracy"]
-    return {"test_points_below_adapted": round(100 * drop, 3)}
 
 
 def table(spread: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def points(name: str, images: int, other: Other) -> Any:
             yield {
                 "qp": qp,
                 "nncodec_bytes": size,
-                "nncodecrelative_error": round(error, 5),
+                "nncodec_relative_error": round(error, 5),
                 "nncodec_accuracy": accuracy(theirs),
                 "bytes": len(packed.data),
                 "relative_error": round(packed.relative_error, 5),

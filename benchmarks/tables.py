@@ -47,6 +47,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "codec": ("codec", tables_of_files.codec),
     "bits": ("bits", tables_of_files.bits),
     "resnet20_bits": ("resnet20_bits", tables_of_files.resnet20_bits),
+    "pack_curve": ("pack_curve", tables_of_files.pack_curve),
     "pack": ("pack", tables_of_files.pack),
     "fuzz": ("fuzz", tables_of_files.fuzz),
     "searches": ("search_lenet", tables_of_search.searches),

@@ -105,6 +105,22 @@ def pack(result: Result) -> list[str]:
     return markdown(head, rows)
 
 
+def pack_curve(result: Result) -> list[str]:
+    """One row per network: ours over NNCodec's bytes where both have lost as much accuracy."""
+    networks = result["networks"]
+    drops = [at["drop_percent"] for at in next(iter(networks.values()))["at"]]
+    head = ("network", "original, %", *(f"{drop:g} points below" for drop in drops))
+    rows = [
+        (
+            name,
+            f"{100 * network['accuracy']:.2f}",
+            *(f"**{at['ratio']:.3f}** ({at['low']:.3f}–{at['high']:.3f})" for at in network["at"]),
+        )
+        for name, network in networks.items()
+    ]
+    return markdown(head, rows)
+
+
 def fuzz(result: Result) -> list[str]:
     """How many, of which kind, and what became of them."""
     counts = result["counts"]

@@ -14,8 +14,12 @@ from epigram import artifact
 from epigram.convert import CodingSettings
 from epigram.errors import ConfigError, InterruptedRunError
 from epigram.evaluate import evaluate
-from epigram.pipeline import compress_recipe
+from epigram.pipeline import bits, compress_recipe
+from epigram.pipeline.candidates import Candidate, Front
+from epigram.pipeline.files import Rung
+from epigram.pipeline.job import Job
 from epigram.pipeline.run import compress_recipe as run_compress
+from epigram.records import FileContents, Floor
 from epigram.train import read_metrics
 
 
@@ -200,3 +204,27 @@ def test_between_cycles_symbols_thaw_and_the_multiplier_moves(tmp_path: Path) ->
     assert rates[3] > rates[2] and rates[6] > rates[5]
     frozen = [line["frozen_share"] for line in lines]
     assert frozen[2] > 0.0 and frozen[3] < frozen[2]
+
+
+def test_the_smallest_file_that_meets_the_floor_on_both_splits_is_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(recipe(), bits_settings(), tmp_path, Floor("accuracy", 0.9), None, None, harder=0.05)
+    judged = {10: 0.95, 20: 0.88, 30: 0.91, 40: 0.97}
+    front = Front(job.floor)
+    for size, control in zip(judged, (0.89, 0.905, 0.92, 0.96), strict=True):
+        front.offer(Candidate(1, data=bytes(size), predicted_bytes=size, control=control))
+    asked: list[int] = []
+
+    def judge(job: Job, candidate: Candidate) -> Rung:
+        size = candidate.size_bytes
+        asked.append(size)
+        return Rung(None, FileContents(()), size, candidate.control, judged[size])
+
+    monkeypatch.setattr(bits, "_judged", judge)
+    rung, met = bits.choose_candidate(job, front)
+    assert met and rung.predicted_bytes == 30
+    assert asked == [20, 30]  # control has refused the first
+    judged |= {20: 0.88, 30: 0.87, 40: 0.89}
+    rung, met = bits.choose_candidate(job, front)
+    assert not met and rung.predicted_bytes == 40

@@ -170,8 +170,8 @@ def shaped_as(job: Job, coded: CodedNetwork, dense_kept: Mapping[str, BoolArray]
 def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
     """The smallest file that holds the floor (or the best one within the budget), and whether it does.
 
-    With a floor, the smallest file that control finds as far above the floor as was aimed at is judged by
-    validation, and if it fails there, larger ones in growing strides.
+    With a floor, the smallest file that meets it on control is judged by validation, and if it fails there, larger ones
+    in growing strides: what is returned meets it on both. That training aims higher on control is for there to be such files.
     """
     assert job.floor is not None and front.kept
     files, floor = front.kept, job.floor
@@ -179,13 +179,9 @@ def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
         within = [c for c in files if c.size_bytes <= job.budget]
         best = max(within, key=lambda c: floor.margin(c.control)) if within else files[0]
         return _judged(job, best), bool(within)
-    constraint = job.constraint(job.splits.control)
-    room = [constraint.push(c.control, c.size_bytes) for c in files]
-    ahead = [i for i, push in enumerate(room) if push >= 0.0]
     met = [i for i, c in enumerate(files) if floor.met(c.control)]
-    first = (ahead or met or [len(files) - 1])[0]
     seen = []
-    for index in judged_rungs(first, len(files)):
+    for index in judged_rungs(met[0] if met else len(files) - 1, len(files)):
         seen.append(_judged(job, files[index]))
         if floor.met(value_of(seen[-1])):
             return seen[-1], True

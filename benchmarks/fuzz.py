@@ -64,6 +64,8 @@ def main() -> int:
             )
     mutations = _mutations()
     corpus = mutations.corpus()
+    for data, shapes in corpus:  # what is compiled at its first use is no input's fault
+        _outcome(data, shapes, mutations.SMALL_LIMITS)
     while counts["inputs"] < options.inputs:
         rng = random.Random(chunk)
         for _ in range(CHUNK):

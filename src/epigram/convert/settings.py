@@ -28,7 +28,7 @@ class PosteriorSettings:
         logvar_max: upper bound likewise.
         variance_eps: added to each activation's variance, inside the root.
         variances: each weight has a variance of its own, or those of a layer are tied, one factor for each output and
-            one for each input (and place in a filter), which costs little more than no variances. Embeddings, depthwise
+            one for each input (and place in a filter), which saves the second product of a step. Embeddings, depthwise
             convolutions and layers with one output keep one for each weight.
         convolution_noise: what convolutions draw in training, their outputs, of every example apart, or their weights,
             once a step, which costs half as much. Linear layers draw outputs.

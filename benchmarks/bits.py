@@ -2,9 +2,9 @@
 
     python benchmarks/bits.py [--files lenet-5-mnist-095 ...] [--seeds 0 1 2] [--zoo]
 
-Each run names a floor and nothing else. Floors are on validation, whose images are harder: six files of the recipes
-without a bits pass have 0.2 points less error on the test images (0.74 to 0.94 %, lenets.json). So LeNet-5's floors
-allow for 0.2 points more than the aims. The test set is read once per run, from the decoded file, and each read is logged. --zoo keeps the
+Each run names a floor and nothing else. Floors are on validation, whose images are harder: by 0.35 points for the plain
+LeNet-5, 0.2 for six files of 0.74 to 0.94 % (lenets.json), 0.1 for three of 0.93 to 1.11 % (an earlier recipe with a
+bits pass). LeNet-5's floors allow for that: 0.10, 0.15 and 0.20 points more error than the aims. The test set is read once per run, from the decoded file, and each read is logged. --zoo keeps the
 median seed's file (by bytes). Finished runs are read; --fresh deletes them first.
 """
 
@@ -35,8 +35,8 @@ class Wanted:
 
 
 FILES = {
-    "lenet-5-mnist-095": Wanted("lenet-5-bits/mnist", "accuracy>=0.9885", 900, 0.95),
-    "lenet-5-mnist-080": Wanted("lenet-5-bits/mnist", "accuracy>=0.99", 1300, 0.80),
+    "lenet-5-mnist-095": Wanted("lenet-5-bits/mnist", "accuracy>=0.9895", 900, 0.95),
+    "lenet-5-mnist-080": Wanted("lenet-5-bits/mnist", "accuracy>=0.9905", 1300, 0.80),
     "lenet-5-mnist-070": Wanted("lenet-5-bits/mnist", "accuracy>=0.991", 2200, 0.70),
     "lenet-300-100-mnist-180": Wanted("lenet-300-100-bits/mnist", "accuracy>=0.982", 5000, 1.8),
 }

@@ -11,7 +11,7 @@ import torch
 from tests.pipeline.tiny_recipe import TinyNet, recipe, settings
 from torch import Tensor, nn
 
-from epigram.data import Augment, Preprocess, batches
+from epigram.data import Augment, Preprocess, Warp, batches
 from epigram.pipeline.job import Job
 from epigram.pipeline.teaching import distilled
 from epigram.train.known_answers import KnownAnswers
@@ -88,3 +88,22 @@ def test_a_bits_pass_without_augmentation_has_a_table_of_its_own(tmp_path: Path)
     assert preprocess is not None
     distillation.teacher(preprocess(job.splits.fit.inputs[:10]))
     assert int(distillation.teacher.teacher.rows) == len(job.splits.fit)
+
+
+def test_a_bits_pass_may_see_other_inputs_than_the_stages_before(tmp_path: Path) -> None:
+    job, teacher = _job(tmp_path, epochs=8), Counted()
+    job.recipe = replace(job.recipe, bits_augment=Warp(ways=4))
+    assert job.augment("bits") == Warp(ways=4) and job.augment("finetune") == Augment(shift=1)
+    distillation = distilled(job, teacher, "bits")
+    assert distillation is not None and isinstance(distillation.teacher, KnownAnswers)
+    stream = batches(
+        job.splits.fit,
+        batch_size=16,
+        seed=0,
+        epoch=3,
+        preprocess=job.recipe.preprocess,
+        augment=job.augment("bits"),
+    )
+    x, _ = next(stream)
+    distillation.teacher(x)
+    assert int(distillation.teacher.teacher.rows) == 4 * len(job.splits.fit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epigram.data import cifar, image_folder, mnist, parquet
-from epigram.data.augment import Augment
+from epigram.data.augment import Augment, Augmentation
 from epigram.data.fits import check_fits
 from epigram.data.idx import read_idx
 from epigram.data.pictures import Decoding
@@ -11,13 +11,16 @@ from epigram.data.preprocess import Preprocess
 from epigram.data.splits import Splits, split_fixed
 from epigram.data.stream import batches, batches_per_epoch, epoch_order
 from epigram.data.tensor_set import TensorSet
+from epigram.data.warp import Warp
 
 __all__ = [
     "Augment",
+    "Augmentation",
     "Decoding",
     "Preprocess",
     "Splits",
     "TensorSet",
+    "Warp",
     "batches",
     "batches_per_epoch",
     "check_fits",

@@ -1,8 +1,9 @@
-"""Random shifts and flips of image batches, on the device, without a loop over examples."""
+"""What augments image batches: on the device, without a loop over examples. Shifts and flips are here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,21 @@ from torch import Tensor
 from epigram.errors import ConfigError, DataError
 
 _FILLS = ("zero", "edge", "reflect")
+
+
+class Augmentation(Protocol):
+    """Random numbers for each image, and what they make of it; ``Augment`` and ``Warp`` are two."""
+
+    def draw(self, count: int, *, generator: torch.Generator) -> Int64[Tensor, "count numbers"]:
+        """Random numbers for ``count`` images."""
+
+    def variants(self) -> Int64[Tensor, "variants numbers"]:
+        """All that can be drawn for an image."""
+
+    def apply(
+        self, images: Shaped[Tensor, "batch *pixels"], draws: Int64[Tensor, "batch numbers"]
+    ) -> Shaped[Tensor, "batch *pixels"]:
+        """The images as ``draws`` says; pixels keep their type."""
 
 
 @dataclass(frozen=True, kw_only=True)

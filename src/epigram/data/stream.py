@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from epigram.data.augment import Augment
+from epigram.data.augment import Augmentation
 from epigram.data.tensor_set import TensorSet
 from epigram.errors import ConfigError
 
@@ -26,7 +26,7 @@ def batches(
     seed: int,
     epoch: int,
     preprocess: Callable[[Tensor], Tensor] | None = None,
-    augment: Augment | None = None,
+    augment: Augmentation | None = None,
     device: torch.device | str = "cpu",
     drop_last: bool = False,
     first_batch: int = 0,
@@ -105,7 +105,7 @@ def _generate(
     wanted: range,
     batch_size: int,
     preprocess: Callable[[Tensor], Tensor] | None,
-    augment: Augment | None,
+    augment: Augmentation | None,
     draws: Tensor | None,
 ) -> Iterator[Batch]:
     for number in wanted:

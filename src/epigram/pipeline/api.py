@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from epigram import artifact, atomic
-from epigram.data import Augment, Preprocess, Splits, TensorSet, split_fixed
+from epigram.data import Augmentation, Preprocess, Splits, TensorSet, split_fixed
 from epigram.errors import ConfigError, EpigramError, NonFiniteError
 from epigram.evaluate import Metric, evaluate
 from epigram.pipeline.job import ProgressChoice
@@ -59,7 +59,7 @@ def compress(
     folder: str | Path | None = None,
     settings: CompressSettings | None = None,
     preprocess: Preprocess | None = None,
-    augment: Augment | None = None,
+    augment: Augmentation | None = None,
     metrics: Mapping[str, Metric] | None = None,
     force: bool = False,
     progress: ProgressChoice = "auto",

@@ -42,6 +42,7 @@ def describe_recipe(recipe: Recipe) -> dict[str, Any]:
         "load_data": code_of(recipe.load_data),
         "preprocess": describe(recipe.preprocess, "preprocess"),
         "augment": describe(recipe.augment, "augment"),
+        "bits_augment": describe(recipe.bits_augment, "bits_augment"),
         "loss_fn": describe(recipe.loss_fn, "loss_fn"),
         "metrics": describe(recipe.metrics, "metrics"),
         "sources": {name: _module_code(name) for name in recipe.sources},

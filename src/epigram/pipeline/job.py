@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import epigram
 from epigram import config
-from epigram.data import Augment, Splits, TensorSet, check_fits
+from epigram.data import Augmentation, Splits, TensorSet, check_fits
 from epigram.errors import ConfigError, InterruptedRunError
 from epigram.evaluate import Evaluation, evaluate
 from epigram.goal import Goal
@@ -173,10 +173,15 @@ class Job:
         slack -= steer.harder * self.harder
         return HeldFloor(self.floor, len(part), ahead=steer.ahead, slack=slack)
 
-    def augment(self, stage: str) -> Augment | None:
+    def augment(self, stage: str) -> Augmentation | None:
         """What a stage's inputs are augmented with."""
-        left_out = stage == "bits" and not self.settings.bits_augment
-        return None if left_out else self.recipe.augment
+        if stage != "bits":
+            return self.recipe.augment
+        return (
+            (self.recipe.bits_augment or self.recipe.augment)
+            if self.settings.bits_augment
+            else None
+        )
 
     def fit(self, learner: Learner, settings: TrainSettings, stage: str) -> FitResult:
         """Train a stage, or go on with it.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import nn
 
-from epigram.data import Augment, Preprocess, Splits
+from epigram.data import Augmentation, Preprocess, Splits
 from epigram.evaluate import Metric
 from epigram.pipeline.settings import CompressSettings
 from epigram.train import LossFn
@@ -25,6 +25,7 @@ class Recipe:
         load_data: makes the four splits.
         preprocess: applied to every batch on the device; None = inputs are ready.
         augment: applied to training batches; None = none.
+        bits_augment: applied instead in the bits pass; None = as in the others (``settings.bits_augment`` = none).
         settings: of the run.
         floor: the floor where the caller names none; "" = there is none.
         loss_fn: (outputs, targets) -> mean NLL per example.
@@ -37,7 +38,8 @@ class Recipe:
     build: Callable[[], nn.Module]
     load_data: Callable[[], Splits]
     preprocess: Preprocess | None = None
-    augment: Augment | None = None
+    augment: Augmentation | None = None
+    bits_augment: Augmentation | None = None
     settings: CompressSettings = field(default_factory=CompressSettings)
     floor: str = ""
     loss_fn: LossFn = F.cross_entropy

@@ -36,7 +36,7 @@ class CompressSettings:
         bits: training of the small network's symbols by the size of their file; 0 epochs = none, the
             ladder of prices makes the file instead.
         bits_augment: does the bits pass see augmented inputs too? A network that is small for its task does better
-            without: it need not spend bits on inputs that nobody will show it.
+            without coarse ones: it need not spend bits on inputs that nobody will show it.
         coding: steps and the prior over symbols.
         steer: how the floor moves the weight of the complexity in both passes.
         teacher_share: the plain network's part in the loss of fine-tuning and of the bits pass, 0 to 1.

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from epigram.data import Augment
+from epigram.data import Augmentation
 from epigram.pipeline.job import Job
 from epigram.train import Distillation, TrainSettings
 from epigram.train.known_answers import KnownAnswers, fits
@@ -41,7 +41,7 @@ def _settings(job: Job, stage: Stage) -> TrainSettings:
     return settings
 
 
-def _come_again(job: Job, teacher: nn.Module, augment: Augment | None, epochs: int) -> bool:
+def _come_again(job: Job, teacher: nn.Module, augment: Augmentation | None, epochs: int) -> bool:
     """Are there so few inputs that looking answers up saves time? On the CPU: cards would have to be waited for."""
     variants = 1 if augment is None else len(augment.variants())
     if torch.device(job.settings.device).type != "cpu" or _LEAST_VISITS * variants > epochs:
@@ -51,7 +51,7 @@ def _come_again(job: Job, teacher: nn.Module, augment: Augment | None, epochs: i
     return answers.dim() == 2 and fits(variants * len(job.splits.fit), answers.shape[1])
 
 
-def _all_inputs(job: Job, augment: Augment | None) -> Iterator[Tensor]:
+def _all_inputs(job: Job, augment: Augmentation | None) -> Iterator[Tensor]:
     """Every input that training can show, in one order."""
     images, preprocess = job.splits.fit.inputs, job.recipe.preprocess
     draws = [None] if augment is None else list(augment.variants())
@@ -60,5 +60,5 @@ def _all_inputs(job: Job, augment: Augment | None) -> Iterator[Tensor]:
         for start in range(0, len(images), _BATCH):
             x = images[start : start + _BATCH]
             if augment is not None and draw is not None:
-                x = augment.apply(x, draw.expand(len(x), 3))
+                x = augment.apply(x, draw.expand(len(x), -1))
             yield x if preprocess is None else preprocess(x)

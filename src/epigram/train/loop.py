@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from epigram.data import Augment, TensorSet, batches, batches_per_epoch
+from epigram.data import Augmentation, TensorSet, batches, batches_per_epoch
 from epigram.errors import ConfigError
 from epigram.evaluate import Metric, evaluate
 from epigram.objective import check_num_train_examples
@@ -72,7 +72,7 @@ def fit(
     seed: int,
     control_set: TensorSet | None = None,
     preprocess: Preprocessing | None = None,
-    augment: Augment | None = None,
+    augment: Augmentation | None = None,
     device: str | torch.device = "cpu",
     progress: Progress | Literal["auto"] | None = "auto",
     stop: Stop | None = None,
@@ -206,7 +206,7 @@ def _open_batches(
     *,
     seed: int,
     preprocess: Preprocessing | None,
-    augment: Augment | None,
+    augment: Augmentation | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The rest of the current epoch's batches."""
     return batches(

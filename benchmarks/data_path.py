@@ -1,4 +1,4 @@
-"""What a batch costs beside the training step it feeds: prints JSON.
+"""What a batch costs beside the training step it feeds.
 
     python benchmarks/data_path.py [--rounds 15] [--batch-size 128] [--threads 1]
 
@@ -7,20 +7,26 @@ The two are measured in turn, round by round, so that other load on the machine 
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 
+import record
 import torch
 import torch.nn.functional as F
+from preparing import common_flags, prepare
 from torch import nn
 
-from epigram.data import Augment, Preprocess, TensorSet, batches, cifar, mnist
+from epigram.data import (
+    Augment,
+    Augmentation,
+    Preprocess,
+    TensorSet,
+    Warp,
+    batches,
+    cifar,
+    mnist,
+)
 from epigram.data.stream import Batch
 from epigram.recipes.networks import LeNet5Caffe, LeNet300100
 from epigram.recipes.residual import CifarResNet
@@ -30,14 +36,15 @@ BATCHES = 100
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    """Measure, write, print."""
+    flags = common_flags(__doc__ or "", out="runs/bench-data-path", seeds=(SEED,))
+    flags.add_argument("--rounds", type=int, default=15)
+    flags.add_argument("--batch-size", type=int, default=128)
+    arguments = flags.parse_args()
+    folders = prepare(arguments)
+    about = record.origin(seeds=[SEED])
     torch.manual_seed(SEED)
+    rounds = 1 if arguments.quick else arguments.rounds
 
     data = mnist.splits().fit
     colour = TensorSet(
@@ -48,6 +55,7 @@ def main() -> None:
         "shift": feed(data, arguments.batch_size, Augment(shift=2)),
         "shift-edge": feed(data, arguments.batch_size, Augment(shift=2, fill="edge")),
         "shift-flip": feed(data, arguments.batch_size, Augment(shift=2, flip=True)),
+        "warp": feed(data, arguments.batch_size, Warp()),
         "colour-crop-flip": feed(colour, arguments.batch_size, Augment(shift=4, flip=True)),
     }
     batch, colours = next(feeds["plain"](0)), next(feeds["colour-crop-flip"](0))
@@ -57,17 +65,21 @@ def main() -> None:
         "resnet-20": training_step(CifarResNet(), colours),
     }
     turns: dict[str, list[float]] = {name: [] for name in (*feeds, *steps)}
-    for number in range(-1, arguments.rounds):
+    for number in range(-1, rounds):
         for name, make in feeds.items():
             keep(turns[name], number, lambda make=make, n=number + 1: drain(make(n)))
         for name, step in steps.items():
             count = 1 if name == "resnet-20" else BATCHES // 5
             keep(turns[name], number, lambda step=step, n=count: [step() for _ in range(n)])
-    print(json.dumps(report(turns, list(feeds), list(steps), vars(arguments)), indent=2))
+    settings = {"rounds": rounds, "batch_size": arguments.batch_size}
+    found = {"settings": settings, **measured(turns, list(feeds), list(steps))}
+    record.write_result("data_path", about, found, folder=folders.results)
+    for step, shares in found["share_of_step_percent"].items():
+        print(step, {name: f"{share:.1f} %" for name, share in shares.items()})
 
 
 def feed(
-    data: TensorSet, batch_size: int, augment: Augment | None
+    data: TensorSet, batch_size: int, augment: Augmentation | None
 ) -> Callable[[int], Iterator[Batch]]:
     """Epoch number -> its batches: of the 50 000 MNIST images that are fitted, or of colour images."""
     grey = data.inputs.shape[1] == 1
@@ -107,25 +119,12 @@ def keep(turns: list[float], number: int, run: Callable[[], list[None]]) -> None
         turns.append((time.perf_counter() - start) * 1e3 / entries)
 
 
-def report(
-    turns: dict[str, list[float]], feeds: list[str], steps: list[str], settings: dict[str, int]
-) -> dict[str, object]:
-    """Medians with their spread; the median over rounds of each feed's share of each step."""
-    root = Path(__file__).resolve().parents[1]
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False
-    )
+def measured(
+    turns: Mapping[str, Sequence[float]], feeds: Sequence[str], steps: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds with their spread; the median over rounds of each feed's share of each step."""
     return {
-        "benchmark": "data_path",
-        "commit": commit.stdout.strip() or None,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "machine": platform.machine(),
-        "seed": SEED,
-        "settings": settings,
-        "ms": {
-            name: {"median": median(values), "min": min(values), "max": max(values)}
-            for name, values in turns.items()
-        },
+        "ms": {name: record.summary(values) for name, values in turns.items()},
         "share_of_step_percent": {
             step: {
                 name: median(

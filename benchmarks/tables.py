@@ -34,6 +34,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "comparison": ("lenets", tables_of_lenets.comparison),
     "stabilisers": ("stabilisers", tables_of_lenets.stabilisers),
     "steps": ("step_time", tables_of_lenets.steps),
+    "data_path": ("data_path", tables_of_lenets.data_path),
     "curves": ("curves", tables_of_lenets.curves),
     "recovery": ("recovery", tables_at_depth.recovery),
     "curves_allconv": ("curves-allconv", tables_at_depth.curves_allconv),

@@ -146,3 +146,21 @@ def curves(result: Result) -> list[str]:
         rows.append((name, *(spread(last[key], ".3f") for key in sorted(last))))
     first = next(iter(result["curves"].values()))["last"]
     return markdown(("curve", *(key.replace("_", " ") for key in sorted(first))), rows)
+
+
+def data_path(result: Result) -> list[str]:
+    """What a batch costs, in hundredths of the plain step it feeds."""
+    titles = {
+        "plain": "uint8 to normalised fp32",
+        "shift": "with shifts",
+        "shift-edge": "with shifts, edge fill",
+        "shift-flip": "with shifts and flips",
+        "warp": "with warps",
+        "colour-crop-flip": "32×32 in colour, crops and flips",
+    }
+    shares = result["share_of_step_percent"]
+    rows = [
+        (title, *(f"{shares[step][name]:.1f} %" for step in shares))
+        for name, title in titles.items()
+    ]
+    return markdown(("batch", *shares), rows)

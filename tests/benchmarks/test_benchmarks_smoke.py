@@ -22,6 +22,7 @@ SCRIPTS = {
     "curves": (),
     "recovery": (),
     "layout_time": ("--networks", "lenet-5/mnist"),
+    "data_path": (),
     "floors": ("--floors", "0.2", "0.3"),
     "bits": ("--files", "lenet-300-100-mnist-180", "--zoo"),
     "bits_ablation": ("--variants", "as-it-is", "no-structure-pass", "no-bits-pass"),

@@ -125,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--structure", type=int, default=20, help="epochs")
     flags.add_argument("--finetune", type=int, default=10, help="epochs")
     flags.add_argument("--leaving", type=float, default=0.6, help="of the structure epochs")
+    flags.add_argument("--structure-optimizer", choices=("adam", "sgd"), default="adam")
+    flags.add_argument("--structure-lr", type=float, help="default: the recipe's")
     flags.add_argument("--kl-weight", type=float, default=0.02)
     flags.add_argument("--noise", choices=("outputs", "weights"), default="weights")
     flags.add_argument("--finetune-lr", type=float, default=0.02)
@@ -132,6 +134,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--teacher-share", type=float, default=0.9)
     flags.add_argument("--teacher-temperature", type=float, default=4.0)
     flags.add_argument("--scale-lr-factor", type=float, default=30.0)
+    flags.add_argument("--logvar-lr-factor", type=float, help="default: the recipe's")
+    flags.add_argument("--scale-logvar", type=float, help="at the start; default: the recipe's")
     flags.add_argument("--amp", choices=("none", "bf16"), default="none")
     return flags
 
@@ -151,9 +155,12 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
         structure=replace(
             found.structure,
             epochs=arguments.structure,
+            optimizer=arguments.structure_optimizer,
+            learning_rate=arguments.structure_lr or found.structure.learning_rate,
             kl_weight=arguments.kl_weight,
             kl_warmup_epochs=arguments.structure / 4,
             scale_lr_factor=arguments.scale_lr_factor,
+            logvar_lr_factor=arguments.logvar_lr_factor or found.structure.logvar_lr_factor,
             amp=amp,
             control_every_epochs=arguments.structure,
         ),
@@ -164,7 +171,11 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
             lr_warmup_epochs=0.5,
             amp=amp,
         ),
-        posterior=replace(found.posterior, convolution_noise=arguments.noise),
+        posterior=replace(
+            found.posterior,
+            convolution_noise=arguments.noise,
+            scale_logvar_init=arguments.scale_logvar or found.posterior.scale_logvar_init,
+        ),
         teacher_share=arguments.teacher_share,
         teacher_temperature=arguments.teacher_temperature,
     )

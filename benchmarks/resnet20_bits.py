@@ -281,9 +281,13 @@ def keep(cells: Mapping[str, Any], price: float, runs: Path, zoo: Path) -> None:
     }
     data = (runs / seed / file_name(price)).read_bytes()
     atomic.write_bytes(zoo / f"{ZOO}.epg", data)
-    atomic.write_json(
-        zoo / f"{ZOO}.json", {"made_by": made, "recipe": RECIPE, "seed": int(seed[5:]), **cell}
-    )
+    figures = {"made_by": made, "recipe": RECIPE, "seed": int(seed[5:]), "file_bytes": len(data)}
+    original = cells[f"{ADAPTED}/{seed}"]
+    for name, of in {"test_error_percent": cell, "dense_test_error_percent": original}.items():
+        if "test_accuracy" in of:
+            figures[name] = round(100 * (1 - of["test_accuracy"]), 3)
+    figures |= {n: value for n, value in cell.items() if n not in ("bytes", "test_accuracy")}
+    atomic.write_json(zoo / f"{ZOO}.json", figures)
 
 
 def summarised(cells: Mapping[str, Any]) -> dict[str, Any]:

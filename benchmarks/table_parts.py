@@ -15,7 +15,7 @@ def markdown(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
 
 
 def spread(found: Mapping[str, float] | None, form: str = ".2f") -> str:
-    """``median (least–largest)``."""
+    """``median (least–largest)``; of a single value just that."""
     if found is None:
         return "–"
 
@@ -24,6 +24,8 @@ def spread(found: Mapping[str, float] | None, form: str = ".2f") -> str:
             grouped(int(value)) if float(value).is_integer() and value > 99 else f"{value:{form}}"
         )
 
+    if found.get("n") == 1:
+        return say(found["median"])
     return f"{say(found['median'])} ({say(found['min'])}–{say(found['max'])})"
 
 

@@ -44,6 +44,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "coverage": ("coverage", tables_of_structure.coverage),
     "failures": ("coverage", tables_of_structure.failures),
     "latency": ("latency", tables_of_structure.latency),
+    "structure_pass": ("structure_pass", tables_of_structure.structure_pass),
     "codec": ("codec", tables_of_files.codec),
     "bits": ("bits", tables_of_files.bits),
     "resnet20_bits": ("resnet20_bits", tables_of_files.resnet20_bits),

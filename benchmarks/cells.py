@@ -35,6 +35,8 @@ class Cells:
         folder: where results go.
         summarise: figures over all finished cells, written beside them.
         fresh: forget cells of other settings instead of refusing.
+        apart: each of the settings concerns those cells only whose keys begin with its name and a slash; names that
+            only this call or an earlier one has are no difference.
 
     Attributes:
         asked: what this call is to measure.
@@ -54,6 +56,7 @@ class Cells:
         folder: Path,
         summarise: Summarise = lambda _: {},
         fresh: bool = False,
+        apart: bool = False,
     ) -> None:
         self.name, self.about, self.folder = name, about, folder
         self.settings = json.loads(json.dumps(settings, allow_nan=False))
@@ -61,15 +64,24 @@ class Cells:
         self.planned = list(planned)
         self.done: dict[str, Cell] = {}
         known = self._known()
-        if known and known["settings"] == self.settings:
-            self.done = known["cells"]
-            self.planned += [key for key in known["missing"] if key not in self.planned]
-        elif known and known["cells"] and not fresh:
-            changed = differences(known["settings"], self.settings)
+        if not known:
+            return
+        before, cells, missing = known["settings"], known["cells"], known["missing"]
+        if apart:
+            before, self.settings = {**self.settings, **before}, {**before, **self.settings}
+        if before != self.settings and cells and not fresh:
+            changed = differences(before, self.settings)
             raise ConfigError(
-                f"{folder / name}.json: holds {len(known['cells'])} cells of other settings: {changed}; "
+                f"{folder / name}.json: holds {len(cells)} cells of other settings: {changed}; "
                 "expected the same ones, or --fresh to begin anew"
             )
+        if before != self.settings:
+            names = [n for n in self.settings if apart and before[n] == self.settings[n]]
+            same = tuple(f"{n}/" for n in names)
+            cells = {key: cell for key, cell in cells.items() if key.startswith(same)}
+            missing = [key for key in missing if key.startswith(same)]
+        self.done = cells
+        self.planned += [key for key in missing if key not in self.planned]
 
     def measure(self, key: str, work: Callable[[], Cell]) -> Cell:
         """The cell's figures, from the results if it is finished."""

@@ -99,12 +99,13 @@ def linear_against_convolution(known: Mapping[str, Any]) -> dict[str, Any] | Non
         compared[key] = {
             "linear": linear,
             "convolution": convolution,
-            "within_spread": _alike(linear, convolution),
+            "within_spread": alike(linear, convolution),
         }
     return compared
 
 
-def _alike(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+def alike(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Do two spreads overlap, or differ in their medians by no more than the wider of the two ranges?"""
     overlap = a["min"] <= b["max"] and b["min"] <= a["max"]
     wider = max(a["max"] - a["min"], b["max"] - b["min"])
     return overlap or abs(a["median"] - b["median"]) <= wider

@@ -1,7 +1,8 @@
-"""Tables of deep networks: recovery, curves, layout, ablation, steps, pruning."""
+"""Tables of deep networks: recovery, curves, layout, ablation, steps, pruning, the whole experiment."""
 
 from __future__ import annotations
 
+from full_cifar_expected import EXPECTED, FLOORS, PUBLISHED
 from table_parts import Result, grouped, hundredfold, markdown, missing, spread
 
 
@@ -174,3 +175,37 @@ def resnet20(result: Result) -> list[str]:
         "points below",
     )
     return [*markdown(head, rows), *missing(result)]
+
+
+def full_cifar(result: Result) -> list[str]:
+    """One row per network: what came out, if it has been run, and what is expected."""
+    rows = []
+    for name, floor in FLOORS.items():
+        found, expected = (result.get("measured") or {}).get(name), EXPECTED[name]
+        published = "; ".join(
+            f"{one.method}: {grouped(one.size_bytes)} at {one.error_percent:g} ({one.kind})"
+            for one in PUBLISHED.get(name, ())
+        )
+        rows.append(
+            (
+                f"{name}, `{floor}`",
+                f"**{grouped(found['file_bytes'])}**" if found else "not run yet",
+                grouped(expected.most_bytes),
+                f"{found['test_error_percent']:.2f} ({found['dense_test_error_percent']:.2f})"
+                if found
+                else "–",
+                expected.error_percent,
+                expected.grounds,
+                published or "–",
+            )
+        )
+    head = (
+        "network, floor on validation",
+        "file, bytes",
+        "expected, at most",
+        "test error, % (original)",
+        "expected",
+        "grounds",
+        "published, bytes at test error, % (kind)",
+    )
+    return markdown(head, rows)

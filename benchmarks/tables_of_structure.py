@@ -1,8 +1,8 @@
-"""Tables of which networks can be made small, and what that does to their latency."""
+"""Tables of which networks can be made small, what that does to their latency, and what shrinking saves."""
 
 from __future__ import annotations
 
-from table_parts import Result, grouped, markdown, spread
+from table_parts import Result, grouped, markdown, missing, spread
 
 
 def coverage(result: Result) -> list[str]:
@@ -56,3 +56,51 @@ def latency(result: Result) -> list[str]:
     ]
     head = ("network", "units", "multiply-accumulates", "parameters", "time")
     return markdown(head, rows)
+
+
+def structure_pass(result: Result) -> list[str]:
+    """One row per recipe and contestant."""
+    rows = []
+    for group, found in result["spread"].items():
+        recipe, _, contestant = group.rpartition("/")
+        way, _, variances = contestant.rpartition("-")
+        keys = ("validation_error_percent", "test_error_percent", "parameters")
+        ratios = ("ratio_whole", "ratio_cpu", "ratio_to_the_end", "ratio_cpu_to_the_end")
+        rows.append(
+            (
+                recipe,
+                f"{way.replace('-', ' ')}, {variances}" if way else contestant,
+                found["validation_error_percent"]["n"],
+                *(spread(found[key]) for key in (*keys, *ratios)),
+            )
+        )
+    head = (
+        "recipe",
+        "structure pass, variances",
+        "seeds",
+        "validation error at the end, %",
+        "test error, %",
+        "parameters",
+        "structure pass over as many plain epochs",
+        "processor time",
+        "structure pass, cut and fine-tuning over as many",
+        "processor time",
+    )
+    return [*markdown(head, rows), *_verdicts(result["compared"]), *missing(result)]
+
+
+def _verdicts(compared: Result) -> list[str]:
+    """The two questions, answered for each twin that shrinks."""
+    lines = []
+    for group, found in compared.items():
+        costs, same = found["costs_no_more_than_plain"], found["same_error_as_without"]
+        no_more = _yes(costs.get("ratio_cpu", costs["ratio_whole"]))
+        alike = ", ".join(f"{key.partition('_')[0]} {_yes(held)}" for key, held in same.items())
+        lines.append(
+            f"* {group}: as cheap as plain training: {no_more}; errors as without shrinking: {alike}."
+        )
+    return ["", *lines] if lines else []
+
+
+def _yes(held: bool) -> str:
+    return "yes" if held else "no"

@@ -49,6 +49,20 @@ def test_other_settings_are_refused_unless_begun_anew(tmp_path) -> None:
     assert bench(tmp_path, {"epochs": 3}, fresh=True).done == {}
 
 
+def test_settings_that_are_apart_grow_and_only_the_changed_ones_cells_are_forgotten(
+    tmp_path,
+) -> None:
+    first = bench(tmp_path, {"a": 1}, apart=True)
+    first.measure("a/seed-0", lambda: {"error": 1.0})
+    second = bench(tmp_path, {"b": 1}, apart=True)
+    second.measure("b/seed-0", lambda: {"error": 2.0})
+    assert (sorted(second.done), second.settings) == (["a/seed-0", "b/seed-0"], {"a": 1, "b": 1})
+    with pytest.raises(ConfigError, match="of other settings"):
+        bench(tmp_path, {"a": 2}, apart=True)
+    anew = bench(tmp_path, {"a": 2}, apart=True, fresh=True)
+    assert (list(anew.done), anew.settings) == (["b/seed-0"], {"a": 2, "b": 1})
+
+
 def test_spreads_leave_out_what_is_not_a_number() -> None:
     found = cells.spreads(
         {"a/seed-0": {"x": 1.0}, "a/seed-1": {"x": 3.0}, "b/seed-0": {"x": None}},

@@ -5,10 +5,12 @@ import json
 import lenet_figures
 import lenets
 import preparing
+import processor_time
 import published_layers
 import pytest
 import stabilisers
-import structure_pass
+import structure_pass_figures
+import tables_of_structure
 import torch
 import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
@@ -100,13 +102,61 @@ def test_recipes_not_asked_for_stay_in_the_results(tmp_path):
 def test_the_structure_pass_is_timed_against_as_many_plain_epochs():
     plain = [{"stage": "plain", "seconds": s, "step_ms": 1.0} for s in (2.0, 4.0)]
     twin = [{"stage": "structure", "seconds": s, "step_ms": s} for s in (4.0, 2.0, 1.0, 1.0)]
-    found = structure_pass.figures([*plain, *twin, {"stage": "finetune", "seconds": 99.0}])
+    after = [{"stage": "finetune", "seconds": 1.0, "step_ms": 1.0}] * 2
+    cpu = {"plain": 5.0, "structure": 7.5, "cut": 1.0}
+    found = structure_pass_figures.times([*plain, *twin, *after], cpu)
     assert found["plain_seconds_for_as_many_epochs"] == 12.0
     assert found["ratio_whole"] == pytest.approx(8.0 / 12.0, abs=1e-4)
+    assert found["ratio_to_the_end"] == pytest.approx((8.0 + 1.0 + 2.0) / 18.0, abs=1e-4)
+    assert (found["ratio_cpu"], found["ratio_cpu_to_the_end"]) == (0.75, None)
     assert found["ratio_steps"] == 2.0
     assert found["last_over_first_epoch"] == 0.25
     with pytest.raises(ValueError, match="0 structure epochs"):
-        structure_pass.figures(plain)
+        structure_pass_figures.times(plain, {})
+
+
+def test_shrinking_is_compared_with_the_same_twin_that_does_not_shrink():
+    def cell(error, ratio):
+        return {"validation_error_percent": error, "ratio_whole": ratio, "ratio_cpu": None}
+
+    found = structure_pass_figures.summarised(
+        {
+            "a/b/plain/seed-0": {"validation_error_percent": 1.0},
+            "a/b/shrinking-tied/seed-0": cell(1.2, 0.9),
+            "a/b/shrinking-tied/seed-1": cell(1.4, 0.8),
+            "a/b/not-shrinking-tied/seed-0": cell(1.3, 2.0),
+            "a/b/shrinking-each/seed-0": cell(1.2, 0.9),
+            "a/c/shrinking-each/seed-0": cell(1.6, 1.1),
+            "a/c/not-shrinking-each/seed-0": cell(1.3, 2.0),
+        }
+    )
+    compared = found["compared"]
+    assert list(compared) == ["a/b/shrinking-tied", "a/c/shrinking-each"]
+    assert compared["a/b/shrinking-tied"] == {
+        "costs_no_more_than_plain": {"ratio_whole": True},
+        "same_error_as_without": {"validation_error_percent": True},
+    }
+    assert compared["a/c/shrinking-each"]["costs_no_more_than_plain"] == {"ratio_whole": False}
+    assert compared["a/c/shrinking-each"]["same_error_as_without"] == {
+        "validation_error_percent": False
+    }
+    assert len(structure_pass_figures.table(found["spread"]).splitlines()) == 7
+    rows = tables_of_structure.structure_pass({**found, "missing": ["a/b/plain/seed-1"]})
+    assert "| a/b | shrinking, tied | 2 | 1.30 (1.20–1.40) |" in rows[3]
+    assert rows[-1] == "Not measured yet: a/b/plain/seed-1."
+
+
+def test_processor_seconds_are_noted_of_stages_that_one_process_did(tmp_path):
+    class Run:
+        folder, splits = tmp_path, None
+
+    assert processor_time.timed(Run, "plain", lambda: "made") == "made"
+    assert list(processor_time.noted(tmp_path)) == ["plain"]
+    begun = tmp_path / "checkpoints" / "structure.pt"
+    begun.parent.mkdir()
+    begun.touch()
+    processor_time.timed(Run, "structure", lambda: None)
+    assert list(processor_time.noted(tmp_path)) == ["plain"]
 
 
 def test_each_variant_lacks_what_its_name_says_and_nothing_else():

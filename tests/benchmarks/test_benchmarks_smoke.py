@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 SCRIPTS = {
     "step_time": ("--networks", "lenet-300-100"),
     "stabilisers": (),
-    "structure_pass": ("--recipe", "lenet-300-100/mnist"),
+    "structure_pass": ("--recipe", "lenet-300-100/mnist", "--variances", "each", "tied"),
     "curves": (),
     "recovery": (),
     "layout_time": ("--networks", "lenet-5/mnist"),

@@ -69,6 +69,7 @@ class Propagation:
 
     ``by_places``: of heads times places it is not the heads that are units, but the places.
     ``by_stream``: units may go under the normalisations ``narrowable`` (names of modules).
+    ``whole``: layers that no tensor stands for, and why their units stay.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Propagation:
         self._counted: list[Tensor] = []
         self.uses: list[Use] = []
         self.movements: list[Movement] = []
+        self.whole: list[Cause] = []
         self._traced = traced
         self._values: dict[Node, Value] = {}
         self._direct: dict[str, Tensor] = {}
@@ -139,6 +141,10 @@ class Propagation:
                 if use.role == role:
                     return
         self.uses.append(Use(weight.name, axis, role, call.name, labels, single))
+
+    def note_whole(self, cause: Cause) -> None:
+        """A layer that has no tensor to delete rows from keeps its units."""
+        self.whole.append(cause)
 
     def note_consumed(self, labels: Tensor) -> None:
         """A product sums over these labels of one factor: zeroing them takes units out of it."""

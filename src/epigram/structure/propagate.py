@@ -64,6 +64,18 @@ class Movement:
     labels: Tensor = field(repr=False)
 
 
+@dataclass
+class Product:
+    """A product of two activations that sums over these labels (the width of a head).
+
+    ``scaled``: by a factor that it takes from that width itself.
+    """
+
+    operation: str
+    scaled: bool
+    labels: Tensor = field(repr=False)
+
+
 class Propagation:
     """The run of one graph on labels; see :class:`epigram.structure.call.Engine`.
 
@@ -80,6 +92,7 @@ class Propagation:
         self._counted: list[Tensor] = []
         self.uses: list[Use] = []
         self.movements: list[Movement] = []
+        self.products: list[Product] = []
         self.whole: list[Cause] = []
         self._traced = traced
         self._values: dict[Node, Value] = {}
@@ -146,8 +159,10 @@ class Propagation:
         """A layer that has no tensor to delete rows from keeps its units."""
         self.whole.append(cause)
 
-    def note_consumed(self, labels: Tensor) -> None:
+    def note_consumed(self, call: Call, labels: Tensor) -> None:
         """A product sums over these labels of one factor: zeroing them takes units out of it."""
+        scaled = call.name == "scaled_dot_product_attention" and call.get("scale") is None
+        self.products.append(Product(call.name, scaled, labels))
         first_roots = np.unique(self.space.roots(labels))
         for use in self.uses:
             if use.role == "produces":

@@ -216,6 +216,20 @@ def test_nothing_to_be_done_is_an_error_that_names_why(
     assert capfd.readouterr().err == ""
 
 
+def test_what_cannot_be_exported_names_the_line_and_the_way_on() -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        analyse(Choosing(), torch.randn(2, 6))
+    message = str(caught.value)
+    assert (
+        "at `return self.a(x) if x.sum() > 0 else x` (test_structure_refusals.py, line" in message
+    )
+    assert "torch.where" in message and "on_failure='leave'" in message
+    structure = analyse(Choosing(), torch.randn(2, 6), on_failure="leave")
+    (entry,) = structure.left_whole
+    assert structure.groups == () and "x.sum() > 0" in entry.reason
+    assert "on_failure" not in entry.reason  # that is the way we are on
+
+
 @pytest.mark.parametrize(
     ("keep", "says"),
     [

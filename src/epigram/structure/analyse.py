@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
@@ -20,13 +20,22 @@ if TYPE_CHECKING:
     from epigram.structure.trace import ExampleInputs
 
 
+OnFailure: TypeAlias = Literal["raise", "leave"]
+"""What becomes of a network nothing can be said about: an error, or one without groups."""
+
+_WAY_ON = (
+    "choose by values with torch.where, or keep every unit and go on without this analysis: "
+    "on_failure='leave' (--posterior.on_failure leave)"
+)
+
+
 def analyse(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
     attention: Literal["heads", "places"] = "heads",
     stream: Literal["whole", "narrow"] = "whole",
-    on_failure: Literal["raise", "leave"] = "raise",
+    on_failure: OnFailure = "raise",
 ) -> SizedStructure:
     """Which units of a network fall together, who produces and who reads them.
 
@@ -63,6 +72,8 @@ def analyse(
         return _with_a_reason(found)
     except UnsupportedModelError as error:
         if on_failure == "raise":
+            if isinstance(error, NotExportableError):
+                raise NotExportableError(f"{error}; {_WAY_ON}") from error
             raise
         shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
         left = (LeftWhole("forward", "export", str(error)),)

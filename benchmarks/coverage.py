@@ -307,6 +307,8 @@ def run(case: Case, note: Note, *, export: bool = True) -> None:
     note.data["left_whole"] = sorted(
         {f"{x.operation}: {x.reason}"[:160] for x in structure.left_whole}
     )
+    if not units and not structure.left_whole:
+        raise UnsupportedModelError("nothing can be removed, and the analysis does not say why")
     if not units:
         raise UnsupportedModelError("all of it is left whole")
     with note.step("convert"):
@@ -374,15 +376,18 @@ def stir_(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def change(model: nn.Module, masked: nn.Module, inputs: tuple[Any, ...]) -> float:
-    """How much the removal changes the outputs, relative to the largest; 0 if they cannot be compared.
+    """How much the removal changes the outputs, relative to the largest; 1 if it changes their number.
 
     Raises:
-        FloatingPointError: it changes nothing, so that equality would prove nothing.
+        FloatingPointError: it changes nothing, or leaves nothing to compare (a detector that finds no
+            box), so that equality would prove nothing.
     """
     with torch.no_grad():
         pairs = list(zip(tensors(masked(*inputs)), tensors(model(*inputs)), strict=True))
+    if not any(a.numel() for a, _ in pairs):
+        raise FloatingPointError("all outputs are empty: the comparison would be empty")
     if any(a.shape != b.shape for a, b in pairs):  # boxes found by other numbers
-        return 0.0
+        return 1.0
     largest = max(
         (float((a - b).abs().max() / b.abs().max()) for a, b in pairs if b.numel()), default=0.0
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -87,6 +88,37 @@ def test_a_comparison_of_what_nobody_hears_is_refused():
     image = torch.randn(2, 3, 8, 8)
     with pytest.raises(FloatingPointError, match="changes nothing"):
         coverage.change(silent, silent, (image,))
+
+
+class Finds(nn.Module):
+    """A detector that finds so many boxes."""
+
+    def __init__(self, boxes: int) -> None:
+        super().__init__()
+        self.boxes = boxes
+
+    def forward(self, x):
+        return [{"boxes": x.flatten()[:4].expand(self.boxes, 4)}]
+
+
+def test_a_comparison_of_empty_outputs_is_refused():
+    image = (torch.randn(2, 3, 8, 8),)
+    for before in (0, 3):
+        with pytest.raises(FloatingPointError, match="outputs are empty"):
+            coverage.change(Finds(before), Finds(0), image)
+    assert coverage.change(Finds(3), Finds(2), image) == 1.0
+
+
+def test_nothing_to_remove_without_a_reason_is_not_ok(tmp_path, monkeypatch):
+    analyse = coverage.analyse
+
+    def silent(*args, **more):
+        return dataclasses.replace(analyse(*args, **more), groups=(), left_whole=())
+
+    monkeypatch.setattr(coverage, "analyse", silent)
+    note = coverage.Note(case(network), tmp_path / "note.json")
+    with pytest.raises(UnsupportedModelError, match="does not say why"):
+        coverage.run(case(network), note)
 
 
 def test_networks_run_in_the_order_of_the_globs():

@@ -11,6 +11,7 @@ from tests.convert.convert_masks import keep_some, random_scales_
 from tests.convert.convert_networks import NETWORKS, Concatenated, made
 from torch import Tensor, nn
 
+from epigram.config import from_dict
 from epigram.convert import PosteriorSettings, Twin, bayesianize
 from epigram.errors import ConfigError, UnsupportedModelError
 from epigram.layers import VariationalLayer
@@ -159,6 +160,35 @@ def test_nothing_to_convert_is_refused() -> None:
         bayesianize(nn.Sequential(nn.PReLU(4)), torch.ones(1, 4))
 
 
+class Choosing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc2(self.fc1(x).relu())
+        if x.sum() > 0:
+            x = 2.0 * x
+        return x
+
+
+def test_a_network_that_cannot_be_followed_keeps_its_units_on_request() -> None:
+    network, x = Choosing(), torch.randn(4, 6)
+    with pytest.raises(UnsupportedModelError, match=r"`if x.sum\(\) > 0:`.*on_failure='leave'"):
+        bayesianize(network, x)
+    leave = PosteriorSettings(on_failure="leave")
+    for twin in (
+        bayesianize(network, x, on_failure="leave"),
+        bayesianize(network, x, settings=leave),
+    ):
+        assert (twin.names, twin.units_kept(), twin.deterministic) == ((), {}, {})
+        assert [entry.operation for entry in twin.structure.left_whole] == ["export"]
+        assert torch.equal(twin.eval()(x), network(x))
+        twin.train()
+        (twin(x).square().sum() + twin.kl_nats() / 100).backward()
+        assert all(torch.isfinite(p.grad).all() for p in twin.parameters())
+
+
 def test_the_concatenated_reader_has_a_scale_per_group() -> None:
     network, x = made("concatenated")
     assert isinstance(network, Concatenated)
@@ -182,6 +212,8 @@ def test_scales_have_the_precision_of_the_network() -> None:
 def test_settings_that_make_no_sense_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         PosteriorSettings(**bad)
+    with pytest.raises(ConfigError, match=r"on_failure.*leave"):
+        from_dict(PosteriorSettings, {"on_failure": "ignore"})
 
 
 def test_roles_and_counts() -> None:

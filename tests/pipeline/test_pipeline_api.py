@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tests.pipeline.tiny_recipe import TinyNet, examples, settings
+from tests.pipeline.tiny_recipe import TinyNet, bits_settings, examples, settings
 from torch import Tensor
 
 import epigram
-from epigram.errors import ConfigError, DataError
+from epigram.errors import ConfigError, DataError, UnsupportedModelError
 from epigram.evaluate import evaluate
 
 pytestmark = pytest.mark.usefixtures("no_report")
@@ -55,6 +56,44 @@ def test_compress_gives_back_a_small_model_of_the_users_class(
     assert torch.equal(again(test.inputs), result.model(test.inputs))
     assert all(torch.equal(v, before[k]) for k, v in trained.state_dict().items())
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in trained.parameters())
+
+
+class Choosing(TinyNet):
+    """Three layers in the root, and a choice by values that no export can follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        if x.sum() > 0:
+            return x
+        return x + 0.0 * x.sum()
+
+
+def test_a_model_that_cannot_be_exported_is_coded_whole_on_request(
+    trained: TinyNet, tmp_path: Path
+) -> None:
+    model = Choosing()
+    model.load_state_dict(trained.state_dict())
+    train = examples(800, seed=1, name="train")
+    told = {"floor": "accuracy>=0.8", "settings": no_plain_epochs(), "progress": None}
+    with pytest.raises(UnsupportedModelError, match=r"`if x.sum\(\) > 0:`.*on_failure='leave'"):
+        epigram.compress(model, train, folder=tmp_path / "refused", **told)
+    result = epigram.compress(model, train, folder=tmp_path / "run", on_failure="leave", **told)
+    assert result.met and type(result.model) is Choosing
+    assert result.path.stat().st_size < 0.5 * result.figures["dense_bytes"]
+    assert result.figures["units"] == {}
+    assert "x.sum() > 0" in result.figures["left_whole"][0]
+    shapes = {name: t.shape for name, t in model.state_dict().items()}
+    assert {name: t.shape for name, t in result.model.state_dict().items()} == shapes
+
+
+def test_a_bits_pass_needs_no_export(trained: TinyNet) -> None:
+    model = Choosing()
+    model.load_state_dict(trained.state_dict())
+    made = bits_settings(structure_epochs=0)
+    made = replace(made, plain=replace(made.plain, epochs=0))
+    train = examples(800, seed=1, name="train")
+    result = epigram.compress(model, train, floor="accuracy>=0.8", settings=made, progress=None)
+    assert result.figures["file_bytes"] < 0.5 * result.figures["dense_bytes"]
 
 
 def worst_class(logits: Tensor, targets: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -161,6 +162,56 @@ def pickle_round_trip(model: nn.Module) -> nn.Module:
     loaded = torch.load(file, weights_only=False)
     assert isinstance(loaded, nn.Module)
     return loaded
+
+
+class Width(nn.Module):
+    """Four heads as wide as what is left; the scale of the scores is told, follows, or is a number."""
+
+    def __init__(self, scale: str) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(24, 24), nn.Linear(24, 24), nn.Linear(24, 24)
+        self.out, self.scale, self.how = nn.Linear(24, 24), 0.4, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = (m(x).view(b, n, 4, -1).transpose(1, 2) for m in (self.q, self.k, self.v))
+        if self.how == "by hand":
+            x = ((q @ k.transpose(-2, -1)) * q.size(-1) ** -0.5).softmax(-1) @ v
+        else:
+            told = self.scale if self.how == "told" else None
+            x = F.scaled_dot_product_attention(q, k, v, scale=told)
+        return self.out(x.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize(
+    ("scale", "operation", "says"),
+    [
+        ("default", "scaled_dot_product_attention", "scale=self.scale"),
+        ("by hand", "matmul", r"q.size\(-1\) \*\* -0.5"),
+    ],
+)
+def test_a_scale_that_follows_the_width_is_the_reason_given(
+    scale: str, operation: str, says: str
+) -> None:
+    structure = analyse(Width(scale).double(), TOKENS, attention="places")
+    assert [g.name for g in structure.groups] == ["v"]
+    (entry,) = structure.left_whole
+    assert (entry.where, entry.operation) == ("q", operation)
+    assert re.search(says, entry.reason) and "differs by" in entry.reason
+    assert "flatten" not in entry.reason
+
+
+def test_with_a_scale_of_its_own_the_width_can_go() -> None:
+    model = Width("told").double().eval()
+    structure = analyse(model, TOKENS, attention="places")
+    assert [g.name for g in structure.groups] == ["q", "v"] and not structure.left_whole
+    keep = {g.name: np.arange(g.units) % 3 != 1 for g in structure.groups}
+    small, masked = (
+        remove_units(model, slice_plan(structure, keep)),
+        mask_units(model, structure, keep),
+    )
+    assert small.q.out_features == 16
+    verify_removal(small, masked, TOKENS.flip(0), tolerance=1e-10)
 
 
 def test_a_kv_head_goes_with_its_query_heads() -> None:

@@ -159,6 +159,37 @@ def test_a_weight_computed_in_forward_pins() -> None:
     assert entry.operation == "linear" and "computed in forward" in entry.reason
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose filters have mean zero and length one."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        weight = centred / centred.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+        return F.conv2d(x, weight, self.bias)
+
+
+def test_layers_whose_own_weight_is_computed_in_forward_are_named() -> None:
+    """No ordinary layer stands before them that would be named for their sake."""
+    model = nn.Sequential(Standardised(3, 6, 3), nn.ReLU(), Standardised(6, 4, 3))
+    with_head = nn.Sequential(model, nn.Flatten(), nn.Linear(64, 2))
+    for network, names in ((model, ["0", "2"]), (with_head, ["0.0", "0.2"])):
+        structure = analyse(network, IMAGES)
+        assert structure.groups == ()
+        assert [entry.where for entry in structure.left_whole] == names
+        assert all(
+            entry.operation == "conv2d" and "computed in forward" in entry.reason
+            for entry in structure.left_whole
+        )
+    parametrised = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)))
+    assert [*left(parametrised, torch.randn(2, 6))] == ["0"]
+
+
+def test_nothing_to_remove_always_has_a_reason() -> None:
+    (entry,) = analyse(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), IMAGES).left_whole
+    assert (entry.where, entry.operation) == ("forward", "output")
+    assert "network's output" in entry.reason
+
+
 class Choosing(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -183,6 +214,20 @@ def test_nothing_to_be_done_is_an_error_that_names_why(
     with pytest.raises(UnsupportedModelError, match=named):
         analyse(model, example)
     assert capfd.readouterr().err == ""
+
+
+def test_what_cannot_be_exported_names_the_line_and_the_way_on() -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        analyse(Choosing(), torch.randn(2, 6))
+    message = str(caught.value)
+    assert (
+        "at `return self.a(x) if x.sum() > 0 else x` (test_structure_refusals.py, line" in message
+    )
+    assert "torch.where" in message and "on_failure='leave'" in message
+    structure = analyse(Choosing(), torch.randn(2, 6), on_failure="leave")
+    (entry,) = structure.left_whole
+    assert structure.groups == () and "x.sum() > 0" in entry.reason
+    assert "on_failure" not in entry.reason  # that is the way we are on
 
 
 @pytest.mark.parametrize(

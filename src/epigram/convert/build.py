@@ -21,7 +21,7 @@ from epigram.convert.twin import Twin
 from epigram.layers import NORMALISATION, VariationalMultiheadAttention, from_plain
 from epigram.priors import GroupScale
 from epigram.records import Structure
-from epigram.structure import analyse
+from epigram.structure import OnFailure, analyse
 
 
 def bayesianize(
@@ -33,6 +33,7 @@ def bayesianize(
     ignored_layers: Ignored = (),
     frozen: Frozen = "deterministic",
     structure: Structure | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Twin:
     """The variational twin of a network, its weights kept: in ``eval()`` it computes the same.
 
@@ -46,11 +47,14 @@ def bayesianize(
         frozen: what becomes of layers with a parameter that requires no gradient: they stay
             ``"deterministic"``, or only their means stay frozen (``"variational"``).
         structure: of this network, if it is known; None = it is analysed.
+        on_failure: overrides ``settings.on_failure``; ``"leave"``: where the network cannot be followed,
+            its twin keeps every unit, and ``twin.structure.left_whole`` says why.
 
     Raises:
         ConfigError: ``ignored_layers`` names a module that is not there.
         UnsupportedModelError: nothing in the network can be made variational, its weights are in
-            half precision or on the meta device, or it cannot be traced.
+            half precision or on the meta device, or it cannot be traced and ``on_failure`` is
+            ``"raise"``.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
@@ -61,9 +65,11 @@ def bayesianize(
     settings = settings or PosteriorSettings()
     if prior is not None:
         settings = replace(settings, prior=prior)
+    if on_failure is not None:
+        settings = replace(settings, on_failure=on_failure)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     choice = choose(model, ignored_layers, frozen=frozen).checked(model)
-    structure = structure or analyse(model, example_inputs)
+    structure = structure or analyse(model, example_inputs, on_failure=settings.on_failure)
     by_call, off_axis = why_not_by_call(model, inputs, choice.variational)
     choice = choice.without(by_call).checked(model)
     positions = _position_axes(structure, choice, off_axis) if settings.positions else {}

@@ -12,6 +12,7 @@ from epigram.errors import ConfigError
 from epigram.layers.base import Noise
 from epigram.layers.parameters import Variances
 from epigram.priors import GroupHorseshoe, GroupJeffreys, GroupScale, UnitScale
+from epigram.structure import OnFailure
 
 PriorName: TypeAlias = Literal["group-jeffreys", "group-horseshoe", "unit"]
 
@@ -37,9 +38,11 @@ class PosteriorSettings:
         scale_logvar_max: upper bound likewise.
         tau0: the horseshoe's global hyper-parameter.
         global_init: where the horseshoe's global scale starts; None = ``tau0``.
+        on_failure: of a network whose structure cannot be found, since it cannot be exported: an error, or a twin
+            that keeps every unit.
 
     Raises:
-        ConfigError: an unknown prior, noise or kind of variances, or bounds the wrong way round.
+        ConfigError: an unknown prior, noise, kind of variances or way on, or bounds the wrong way round.
     """
 
     prior: PriorName = "group-jeffreys"
@@ -55,9 +58,15 @@ class PosteriorSettings:
     scale_logvar_max: float | None = 2.0
     tau0: float = 1e-5
     global_init: float | None = 1.0
+    on_failure: OnFailure = "raise"
 
     def __post_init__(self) -> None:
-        choices = {"prior": PriorName, "variances": Variances, "convolution_noise": Noise}
+        choices = {
+            "prior": PriorName,
+            "variances": Variances,
+            "convolution_noise": Noise,
+            "on_failure": OnFailure,
+        }
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
                 raise ConfigError(

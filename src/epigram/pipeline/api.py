@@ -23,6 +23,7 @@ from epigram.pipeline.run import compress_recipe
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.verify import dense_bytes
 from epigram.records import Floor
+from epigram.structure import OnFailure
 from epigram.train import LossFn
 
 _SHARE = 12
@@ -62,6 +63,7 @@ def compress(
     augment: Augmentation | None = None,
     metrics: Mapping[str, Metric] | None = None,
     force: bool = False,
+    on_failure: OnFailure | None = None,
     progress: ProgressChoice = "auto",
 ) -> Compressed:
     """The smallest file of a trained network that still meets the floor.
@@ -82,11 +84,14 @@ def compress(
         augment: applied to training batches.
         metrics: metrics of your own, ``name -> (logits, targets) -> value``, for the floor.
         force: go on although the model itself misses the floor.
+        on_failure: overrides ``settings.posterior.on_failure``; ``"leave"``: of a model that cannot be exported
+            no units are removed, its weights are coded all the same, and ``figures["left_whole"]`` says why.
         progress: how to show progress; None = silently.
 
     Raises:
         FloorError: the model itself misses the floor, and ``force`` is not given.
         DataError: the data do not fit the model.
+        UnsupportedModelError: the model cannot be exported, and ``on_failure`` is ``"raise"``.
         EpigramError: see the subclasses.
     """
     if floor is None and budget is None and max_drop is None:
@@ -94,6 +99,8 @@ def compress(
     if settings is None:
         settings = CompressSettings()
         settings = replace(settings, plain=replace(settings.plain, epochs=0))
+    if on_failure is not None:
+        settings = replace(settings, posterior=replace(settings.posterior, on_failure=on_failure))
     splits = _splits(train_data, test_data)
     original = copy.deepcopy(model).cpu()
     recipe = Recipe(

@@ -1,6 +1,6 @@
 """Which units of a network fall together, and surgery that removes them from plain modules."""
 
-from epigram.structure.analyse import analyse
+from epigram.structure.analyse import OnFailure, analyse
 from epigram.structure.fit import (
     check_numbers,
     followed_numbers,
@@ -15,6 +15,7 @@ from epigram.structure.surgery import mask_units, remove_units, shrink_parameter
 from epigram.structure.verify import verify_removal
 
 __all__ = [
+    "OnFailure",
     "Plan",
     "SizedStructure",
     "analyse",

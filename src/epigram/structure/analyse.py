@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
@@ -19,13 +20,22 @@ if TYPE_CHECKING:
     from epigram.structure.trace import ExampleInputs
 
 
+OnFailure: TypeAlias = Literal["raise", "leave"]
+"""What becomes of a network nothing can be said about: an error, or one without groups."""
+
+_WAY_ON = (
+    "choose by values with torch.where, or keep every unit and go on without this analysis: "
+    "on_failure='leave' (--posterior.on_failure leave)"
+)
+
+
 def analyse(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
     attention: Literal["heads", "places"] = "heads",
     stream: Literal["whole", "narrow"] = "whole",
-    on_failure: Literal["raise", "leave"] = "raise",
+    on_failure: OnFailure = "raise",
 ) -> SizedStructure:
     """Which units of a network fall together, who produces and who reads them.
 
@@ -56,15 +66,26 @@ def analyse(
 
     try:
         try:
-            return analysis(model, example_inputs)
+            found = analysis(model, example_inputs)
         except NotExportableError as error:
-            return analyse_parts(model, example_inputs, analysis, error)
+            found = analyse_parts(model, example_inputs, analysis, error)
+        return _with_a_reason(found)
     except UnsupportedModelError as error:
         if on_failure == "raise":
+            if isinstance(error, NotExportableError):
+                raise NotExportableError(f"{error}; {_WAY_ON}") from error
             raise
         shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
         left = (LeftWhole("forward", "export", str(error)),)
         return SizedStructure((), (), left, shapes)
+
+
+def _with_a_reason(structure: SizedStructure) -> SizedStructure:
+    """Where nothing can go and no layer is named for it, what the layers produce is the output."""
+    if structure.groups or structure.left_whole:
+        return structure
+    reason = "all that its layers produce is the network's output, which stays as it is"
+    return replace(structure, left_whole=(LeftWhole("forward", "output", reason),))
 
 
 def _analyse(
@@ -80,7 +101,8 @@ def _analyse(
     modules = model.named_modules() if by_stream else ()
     narrowable = [name for name, module in modules if can_be_narrow(module)]
     propagation = Propagation(traced, by_places=by_places, narrowable=narrowable)
-    if not any(use.role in ("reads", "produces") for use in propagation.uses):
+    layers = any(use.role in ("reads", "produces") for use in propagation.uses)
+    if not layers and not propagation.whole:
         met = sorted(
             {str(n.target) for n in traced.graph_module.graph.nodes if n.op == "call_function"}
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from epigram.records import BoolArray, IntArray
-    from epigram.structure.labels import Pins
+    from epigram.structure.labels import Cause, Pins
     from epigram.structure.propagate import Propagation, Use
 
 
@@ -35,7 +35,7 @@ def describe(propagation: Propagation, shapes: Mapping[str, tuple[int, ...]]) ->
     pins = propagation.space.pins()
     axes = [_Axis(use, propagation.space.roots(use.labels), pins) for use in propagation.uses]
     groups, unusable = _groups(axes)
-    left = _left_whole(axes, pins) + unusable
+    left = _left_whole(axes, pins, propagation.whole) + unusable
     return SizedStructure(tuple(groups), tuple(_positions(axes, groups)), tuple(left), shapes)
 
 
@@ -157,9 +157,12 @@ def _positions(axes: list[_Axis], groups: list[Group]) -> list[PositionAxis]:
     return found
 
 
-def _left_whole(axes: list[_Axis], pins: Pins) -> list[LeftWhole]:
-    """Layers some of whose units are pinned by something else than being the network's output."""
-    found: dict[str, LeftWhole] = {}
+def _left_whole(axes: list[_Axis], pins: Pins, whole: list[Cause]) -> list[LeftWhole]:
+    """Layers some of whose units are pinned by something else than being the network's output.
+
+    Those without a tensor that produces units (``whole``) are named by the module they run in.
+    """
+    found = {cause.where: LeftWhole(cause.where, cause.operation, cause.reason) for cause in whole}
     for axis in axes:
         if axis.use.role != "produces":
             continue

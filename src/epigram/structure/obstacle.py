@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from epigram.records import LeftWhole
 from epigram.structure.grouping import owners
+from epigram.structure.lines import user_frame
 
 if TYPE_CHECKING:
     from epigram.records import Structure
-    from epigram.structure.propagate import Movement, Propagation
+    from epigram.structure.propagate import Movement, Product, Propagation
 
-_OURS = (str(Path(__file__).parent), str(Path(torch.__file__).parent))
-_INSTALLED = str(Path(torch.__file__).parent.parent)
 _BY_PLACE = frozenset(
     [
         "slice",
@@ -50,12 +45,28 @@ _BY_PLACE = frozenset(
 """Data movements whose arguments count units; the others keep or regroup all of them."""
 
 
+_SIZES = "; a size written as a number in forward is the usual cause: use x.flatten(1) or x.size(1)"
+_OWN_SCALE = (
+    "; the scale of the attention follows the width of a head, and with fewer places it is another: "
+    "give it a number of its own, scaled_dot_product_attention(..., scale=self.scale)"
+)
+_ANY_SCALE = (
+    "; it sums over these units, and a factor that follows their number (q.size(-1) ** -0.5) is the "
+    "usual cause: make it a number of the module, self.scale"
+)
+
+
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a trial failed: the source line where it did, or "" if only values differ."""
+    """Why a trial failed.
+
+    ``source`` is the line of code where it did, or "" if it ran. ``kind`` tells whether sizes do not fit,
+    outputs have other values, or there is a new warning.
+    """
 
     source: str
     reason: str
+    kind: Literal["sizes", "values", "warning"] = "sizes"
 
 
 def counts_units(propagation: Propagation) -> bool:
@@ -68,31 +79,52 @@ def counts_units(propagation: Propagation) -> bool:
 
 def from_error(error: Exception) -> Obstacle:
     """The innermost line of the user's own code that an error went through, and what it says."""
-    frames = traceback.extract_tb(error.__traceback__)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[0] if lines else type(error).__name__
-    users = [frame for frame in frames if not frame.filename.startswith(_OURS)]
-    users = [frame for frame in users if not frame.filename.startswith(_INSTALLED)] or users
-    source = (users[-1].line or "") if users else ""
+    frame = user_frame(error)
+    source = (frame.line or "") if frame is not None else ""
     written = f"forward says `{source[:80]}`: " if source else ""
     return Obstacle(source, f"{written}{message}")
 
 
-def explained(group: str, obstacle: Obstacle, through: list[Movement]) -> LeftWhole:
-    """The group, which of the data movements it went through is in its way, and what to write instead."""
+def explained(
+    group: str, obstacle: Obstacle, through: list[Movement], product: Product | None = None
+) -> LeftWhole:
+    """The group, which operation is in its way, and what to write instead.
+
+    Args:
+        group: its name.
+        obstacle: why a trial failed.
+        through: the data movements its units went through, in order.
+        product: what sums over its units, if a product of two activations does.
+    """
+    failed = f"removing its units from a copy does not work ({obstacle.reason})"
+    if obstacle.kind == "values" and product is not None:
+        scale = _OWN_SCALE if product.scaled else _ANY_SCALE
+        return LeftWhole(group, product.operation, failed + scale)
     at_fault = (
         [m for m in through if obstacle.source and m.source == obstacle.source]
         or [m for m in through if m.operation in _BY_PLACE]
         or through
     )
     operation = at_fault[-1].operation if at_fault else "forward"
-    remedy = (
-        "; a size written as a number in forward is the usual cause: use x.flatten(1) or x.size(1)"
-        if at_fault
-        else ""
-    )
-    reason = f"removing its units from a copy does not work ({obstacle.reason}){remedy}"
-    return LeftWhole(group, operation, reason)
+    remedy = ""
+    if at_fault and obstacle.kind == "sizes":
+        remedy = _SIZES
+    elif operation in _BY_PLACE and obstacle.kind == "values":
+        remedy = "; it takes units by their place"
+    return LeftWhole(group, operation, failed + remedy)
+
+
+def products_by_group(structure: Structure, propagation: Propagation) -> dict[str, Product]:
+    """Group -> the product that sums over its units; one that scales itself comes first."""
+    group_of, space = owners(structure, propagation), propagation.space
+    found: dict[str, Product] = {}
+    for product in sorted(propagation.products, key=lambda p: not p.scaled):
+        for label in space.classes(product.labels).tolist():
+            if label in group_of:
+                found.setdefault(group_of[label], product)
+    return found
 
 
 def movements_by_group(structure: Structure, propagation: Propagation) -> dict[str, list[Movement]]:

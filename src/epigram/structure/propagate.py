@@ -64,11 +64,24 @@ class Movement:
     labels: Tensor = field(repr=False)
 
 
+@dataclass
+class Product:
+    """A product of two activations that sums over these labels (the width of a head).
+
+    ``scaled``: by a factor that it takes from that width itself.
+    """
+
+    operation: str
+    scaled: bool
+    labels: Tensor = field(repr=False)
+
+
 class Propagation:
     """The run of one graph on labels; see :class:`epigram.structure.call.Engine`.
 
     ``by_places``: of heads times places it is not the heads that are units, but the places.
     ``by_stream``: units may go under the normalisations ``narrowable`` (names of modules).
+    ``whole``: layers that no tensor stands for, and why their units stay.
     """
 
     def __init__(
@@ -79,6 +92,8 @@ class Propagation:
         self._counted: list[Tensor] = []
         self.uses: list[Use] = []
         self.movements: list[Movement] = []
+        self.products: list[Product] = []
+        self.whole: list[Cause] = []
         self._traced = traced
         self._values: dict[Node, Value] = {}
         self._direct: dict[str, Tensor] = {}
@@ -140,8 +155,14 @@ class Propagation:
                     return
         self.uses.append(Use(weight.name, axis, role, call.name, labels, single))
 
-    def note_consumed(self, labels: Tensor) -> None:
+    def note_whole(self, cause: Cause) -> None:
+        """A layer that has no tensor to delete rows from keeps its units."""
+        self.whole.append(cause)
+
+    def note_consumed(self, call: Call, labels: Tensor) -> None:
         """A product sums over these labels of one factor: zeroing them takes units out of it."""
+        scaled = call.name == "scaled_dot_product_attention" and call.get("scale") is None
+        self.products.append(Product(call.name, scaled, labels))
         first_roots = np.unique(self.space.roots(labels))
         for use in self.uses:
             if use.role == "produces":

@@ -7,6 +7,7 @@ removal would be slow.
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from dataclasses import replace
 from itertools import islice
@@ -83,11 +84,13 @@ class Removals:
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
             return from_error(error)
         difference, allowed, reason = compare(small, masked, least_scale=0.0)
-        if not reason and not difference <= allowed:
+        if reason:
+            return Obstacle("", reason, "values" if math.isnan(difference) else "sizes")
+        if not difference <= allowed:
             reason = f"the smaller network's output differs by {difference:.3g}"
-        if not reason and caught:
-            reason = self._new_warning(caught)
-        return Obstacle("", reason) if reason else None
+            return Obstacle("", reason, "values")
+        warning = self._new_warning(caught) if caught else ""
+        return Obstacle("", warning, "warning") if warning else None
 
     def _try_shapes(self, plan: Plan) -> Obstacle | None:
         """What the hollow network, where there is one, says about the smaller network's shapes."""

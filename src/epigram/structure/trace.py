@@ -8,12 +8,14 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch.export.graph_signature import InputKind
 
 from epigram.errors import UnsupportedModelError
+from epigram.structure.lines import user_frame
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -93,8 +95,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
                 exported = torch.export.export(model, given, strict=False)
             except Exception as error:  # noqa: BLE001
                 raise NotExportableError(
-                    f"structure: torch.export cannot trace {type(model).__name__}.forward: "
-                    f"{_first_line(error)}; expected a forward pass without control flow that "
+                    f"structure: torch.export cannot trace {type(model).__name__}.forward"
+                    f"{_place(error)}: {_first_line(error)}; expected a forward pass without control flow that "
                     "depends on values, called as model(*example_inputs)"
                 ) from short_error
             short = given
@@ -142,6 +144,14 @@ def _describe(
                 constants[name] = constant
     shapes = {name: tuple(values[name].shape) for name in dict.fromkeys(first.values())}
     return Traced(exported.graph_module, tensors, constants, shapes, inputs)
+
+
+def _place(error: Exception) -> str:
+    """Where in the network's own code: the line, its file and number; "" where that is not known."""
+    frame = user_frame(error)
+    if frame is None or not frame.line:
+        return ""
+    return f" at `{frame.line[:80]}` ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def _first_line(error: Exception) -> str:

@@ -28,6 +28,7 @@ from epigram.structure.obstacle import (
     counts_units,
     explained,
     movements_by_group,
+    products_by_group,
 )
 from epigram.structure.removals import Judge, Removals
 
@@ -70,7 +71,11 @@ def keep_what_can_go(
     )
     refused = trial.refused(removable)
     names = {group.name for group in structure.groups} - set(refused)
-    left = tuple(explained(name, obstacle, passed[name]) for name, obstacle in refused.items())
+    products = products_by_group(structure, propagation)
+    left = tuple(
+        explained(name, obstacle, passed[name], products.get(name))
+        for name, obstacle in refused.items()
+    )
     return _restricted(structure, names, left, trial.following)
 
 

@@ -88,7 +88,9 @@ def _pass(
 
 
 def _derived_weight(call: Call) -> Value:
+    """No tensor of the model has the layer's rows: its units stay, and it is named for that."""
     cause = call.cause("its weight is computed in forward, not a tensor of the model")
+    call.engine.note_whole(cause)
     return opaque.pin_everything(call.space, call.streams(), call.node.meta.get("val"), cause)
 
 

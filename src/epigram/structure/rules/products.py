@@ -154,7 +154,7 @@ def _consumed(
 ) -> Tensor:
     """Places of queries and keys: zeroing one factor's takes the pair out of the sum."""
     ours, theirs = _laid_out(first, a, summed), _laid_out(second, b, summed)
-    call.engine.note_consumed(ours)
+    call.engine.note_consumed(call, ours)
     combine(call, [ours, theirs], tuple(ours.shape))
     return torch.tensor(OPAQUE).expand(shape)
 

@@ -174,7 +174,7 @@ def quick_settings(settings: CompressSettings) -> CompressSettings:
         structure=replace(settings.structure, epochs=2, kl_warmup_epochs=1.0),
         finetune=replace(settings.finetune, epochs=1),
         prune=replace(settings.prune, candidates=3),
-        quantize=replace(settings.quantize, trials=2, sweeps=1),
+        quantize=replace(settings.quantize, trials=2, sweeps=1, order_tries=5),
         bits=replace(settings.bits, epochs=2 if settings.bits.epochs else 0, kl_warmup_epochs=1.0),
     )
 

@@ -68,7 +68,7 @@ def settings(**more: Any) -> CompressSettings:
             short, epochs=6, logvar_lr_factor=10.0, scale_lr_factor=10.0, kl_warmup_epochs=1.0
         ),
         finetune=replace(short, epochs=2),
-        quantize=QuantizeSettings(coarsest=100.0, finest=0.1, trials=6),
+        quantize=QuantizeSettings(coarsest=100.0, finest=0.1, trials=6, order_tries=0),
     )
     return replace(made, **more)
 

@@ -4,7 +4,7 @@ from epigram.codec.container import Profile
 from epigram.codec.files import decode, encode
 from epigram.codec.inspecting import inspect, profile_of
 from epigram.codec.limits import Limits
-from epigram.codec.sizes import Breakdown, breakdown, size_estimate
+from epigram.codec.sizes import Breakdown, breakdown, size_estimate, stream_bits
 from epigram.codec.steps import representable_step
 from epigram.codec.symbols import tensor_bits
 from epigram.codec.trellis import MOVES as TRELLIS_MOVES
@@ -21,5 +21,6 @@ __all__ = [
     "profile_of",
     "representable_step",
     "size_estimate",
+    "stream_bits",
     "tensor_bits",
 ]

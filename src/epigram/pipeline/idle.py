@@ -62,7 +62,7 @@ def without_units(
 ) -> FileContents:
     """The contents of the network that is left, in the order they had; edits follow."""
     plan = slice_plan(structure, keep)
-    tensors = tuple(_sliced(tensor, plan.get(tensor.name, {})) for tensor in contents.tensors)
+    tensors = tuple(sliced(tensor, plan.get(tensor.name, {})) for tensor in contents.tensors)
     edits = tuple(_edited(edit, keep.get(edit.name)) for edit in contents.edits)
     numbers = merged_numbers(contents.numbers, plan.attributes)
     return replace(contents, tensors=tensors, edits=edits, numbers=numbers)
@@ -77,6 +77,21 @@ def without_live(contents: FileContents) -> FileContents:
     """The same contents that say nothing of dead inputs; their zeros are coded."""
     tensors = (replace(t, live=None) if isinstance(t, CodedTensor) else t for t in contents.tensors)
     return replace(contents, tensors=tuple(tensors))
+
+
+def sliced(tensor: AnyTensor, axes: Mapping[int, NDArray[np.int64]]) -> AnyTensor:
+    """The tensor with these indices of each axis, in their order; a mask of live positions follows."""
+    if isinstance(tensor, RawTensor):
+        values = tensor.values_
+        for axis, index in axes.items():
+            values = np.take(values, index, axis)
+        return replace(tensor, values_=values)
+    symbols, live = tensor.symbols, tensor.live
+    for axis, index in axes.items():
+        symbols = np.take(symbols, index, axis)
+        if live is not None and axis == tensor.live_axis:
+            live = live[index]
+    return replace(tensor, symbols=symbols, live=live)
 
 
 def _is_simple(group: Group) -> bool:
@@ -125,20 +140,6 @@ def _same_without(
             outputs_of(masked, (example,)), outputs_of(network, (example,))
         )
     return not reason and difference <= allowed
-
-
-def _sliced(tensor: AnyTensor, axes: Mapping[int, NDArray[np.int64]]) -> AnyTensor:
-    if isinstance(tensor, RawTensor):
-        values = tensor.values_
-        for axis, index in axes.items():
-            values = np.take(values, index, axis)
-        return replace(tensor, values_=values)
-    symbols, live = tensor.symbols, tensor.live
-    for axis, index in axes.items():
-        symbols = np.take(symbols, index, axis)
-        if live is not None and axis == tensor.live_axis:
-            live = live[index]
-    return replace(tensor, symbols=symbols, live=live)
 
 
 def _edited(edit: GroupEdit, keep: BoolArray | None) -> GroupEdit:

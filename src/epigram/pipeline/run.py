@@ -24,6 +24,7 @@ from epigram.pipeline.bits import bits_stage, choose_candidate
 from epigram.pipeline.files import Rung, choose_file, write_file
 from epigram.pipeline.identity import describe_network, fingerprint
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, job_config
+from epigram.pipeline.ordering import ordered
 from epigram.pipeline.pictures import write_calibration, write_report_data
 from epigram.pipeline.posterior import POSTERIOR, save_posterior
 from epigram.pipeline.recipe import Recipe
@@ -137,6 +138,8 @@ def compress_recipe(
             take_structure(job, source)
         twin, decision, seen, small = _structured(job, plain, clock, keep_posterior=keep_posterior)
         rung, met = _file_of(job, small, plain, twin, clock)
+        with clock("order"):
+            rung = ordered(job, rung, met=met)
         with clock("write"):
             path = write_file(job, rung.contents)
         with clock("verify"):

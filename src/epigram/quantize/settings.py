@@ -17,6 +17,8 @@ class QuantizeSettings:
         finest: smallest price tried; where even that misses the floor, its file is returned.
         trials: how many prices are tried, between these two, on the control split.
         sweeps: how often symbols are chosen anew under the code lengths they themselves produce.
+        order_tries: how many orders of its units a small file is measured in, after all else is settled; 0 = they stay
+            in theirs. Bare files only: named ones say which of the original's units are left.
 
     Raises:
         ConfigError: a value is out of range.
@@ -26,6 +28,7 @@ class QuantizeSettings:
     finest: float = 0.001
     trials: int = 40
     sweeps: int = 3
+    order_tries: int = 300
 
     def __post_init__(self) -> None:
         if not 0 < self.finest <= self.coarsest < math.inf:
@@ -33,7 +36,7 @@ class QuantizeSettings:
                 f"QuantizeSettings: got finest={self.finest}, coarsest={self.coarsest}, "
                 "expected 0 < finest <= coarsest"
             )
-        for name, least in (("trials", 1), ("sweeps", 0)):
+        for name, least in (("trials", 1), ("sweeps", 0), ("order_tries", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"QuantizeSettings.{name}: got {getattr(self, name)}, expected >= {least}"

@@ -10,6 +10,7 @@ from epigram.convert import CodingSettings, PosteriorSettings
 from epigram.data import Augment, Preprocess, Warp, mnist
 from epigram.pipeline import CompressSettings, Recipe, SteerSettings
 from epigram.prune import PruneSettings
+from epigram.quantize import QuantizeSettings
 from epigram.recipes.networks import LeNet5Caffe, LeNet300100, LeNet300100Conv
 from epigram.train import TrainSettings
 
@@ -75,6 +76,7 @@ _MLP_BITS = replace(
         kl_warmup_epochs=15.0,
     ),
     coding=CodingSettings(steps_per_std=4.0),
+    quantize=QuantizeSettings(order_tries=2000),
     teacher_share=0.9,
     teacher_temperature=3.0,
 )

@@ -29,9 +29,19 @@ class Augmentation(Protocol):
     ) -> Shaped[Tensor, "batch *pixels"]:
         """The images as ``draws`` says; pixels keep their type."""
 
+    def __call__(
+        self,
+        images: Shaped[Tensor, "batch *pixels"],
+        *,
+        generator: torch.Generator,
+    ) -> Shaped[Tensor, "batch *pixels"]:
+        """``apply`` with fresh draws."""
+        draws = self.draw(len(images), generator=generator)
+        return self.apply(images, draws.to(images.device))
+
 
 @dataclass(frozen=True, kw_only=True)
-class Augment:
+class Augment(Augmentation):
     """Each image moved by up to ``shift`` pixels in both directions, and perhaps mirrored.
 
     Works on raw pixels, before normalisation: what moves in from outside is 0 (black in uint8
@@ -96,16 +106,6 @@ class Augment:
         if self.shift:
             images = _windows(self._padded(images), draws[:, :2], self.shift)
         return images
-
-    def __call__(
-        self,
-        images: Shaped[Tensor, "batch *pixels"],
-        *,
-        generator: torch.Generator,
-    ) -> Shaped[Tensor, "batch *pixels"]:
-        """``apply`` with fresh draws."""
-        draws = self.draw(len(images), generator=generator)
-        return self.apply(images, draws.to(images.device))
 
     def _padded(self, images: Tensor) -> Tensor:
         """With margins; torch's own replication and reflection do not take uint8 everywhere."""

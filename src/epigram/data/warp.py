@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
+from epigram.data.augment import Augmentation
 from epigram.errors import ConfigError, DataError
 
 _MAPS_SEED = 7
@@ -19,7 +20,7 @@ _WIDEST = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Warp:
+class Warp(Augmentation):
     """Each image changed by one of ``ways`` affine maps, as hands and scanners vary.
 
     The maps are the same in every run, and are finitely many, so that a teacher can answer all inputs there are once
@@ -97,16 +98,6 @@ class Warp:
         if images.is_floating_point():
             return warped
         return warped.round_().clamp_(0, 255).to(images.dtype)
-
-    def __call__(
-        self,
-        images: Shaped[Tensor, "batch *pixels"],
-        *,
-        generator: torch.Generator,
-    ) -> Shaped[Tensor, "batch *pixels"]:
-        """``apply`` with fresh draws."""
-        draws = self.draw(len(images), generator=generator)
-        return self.apply(images, draws.to(images.device))
 
 
 @lru_cache(maxsize=4)

@@ -76,7 +76,7 @@ def seeds(result: Result) -> list[str]:
                     "-".join(str(unit["after"]) for unit in run["units"].values()),
                     (
                         f"{100 * floor['validation_value']:.2f} %, {'held' if floor['met'] else 'missed'} "
-                        f"{100 * floor['value']:.1f} %"
+                        f"{100 * floor['value']:.6g} %"
                     ),
                     run["epochs"],
                     f"{trained:.0f}",

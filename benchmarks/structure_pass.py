@@ -51,14 +51,12 @@ from torch import nn
 
 from epigram import recipes
 from epigram.config import to_dict
-from epigram.convert import Twin, masked_plain
+from epigram.convert import Twin
 from epigram.evaluate import macs
 from epigram.goal import Goal
 from epigram.pipeline import Recipe
-from epigram.pipeline.job import Job
+from epigram.pipeline.run import cut_stage
 from epigram.pipeline.stages import finetune_stage, plain_stage, structure_stage
-from epigram.prune import choose_cut
-from epigram.structure import verify_removal
 from epigram.train import read_metrics
 
 NAME = "structure_pass"
@@ -213,7 +211,7 @@ class Bench:
             job.compare_splits(plain)
             twin, _ = timed(job, "structure", lambda: structure_stage(job, plain))
             trained = units(twin)
-            small = timed(job, "cut", lambda: cut(job, twin))
+            small = timed(job, "cut", lambda: cut_stage(job, twin)[1])
             before = job.evaluate(small, job.splits.validation)
             small = timed(job, "finetune", lambda: finetune_stage(job, small, twin, plain))
             cpu = noted(self.folder / PLAIN) | noted(job.folder)
@@ -240,17 +238,6 @@ class Bench:
 def units(twin: Twin) -> dict[str, int]:
     """How many are left of each scale."""
     return {name: int(mask.sum()) for name, mask in twin.kept_masks().items()}
-
-
-def cut(job: Job, twin: Twin) -> nn.Module:
-    """The small network that the cut leaves, verified; the twin is shrunken."""
-    assert job.floor is not None
-    decision = choose_cut(twin, job.measure(job.splits.control), job.floor, job.settings.prune)
-    masked = masked_plain(twin, decision.chosen.keep)
-    twin.shrink_(decision.chosen.keep)
-    small = twin.plain().eval()
-    verify_removal(small, masked, job.example)
-    return small
 
 
 if __name__ == "__main__":

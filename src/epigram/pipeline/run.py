@@ -165,7 +165,7 @@ def _structured(
     twin, seen = structure_stage(job, plain)
     job.check_time("prune")
     with clock("prune"):
-        decision, small = _pruned(job, twin)
+        decision, small = cut_stage(job, twin)
     if keep_posterior:
         save_posterior(twin, job.folder / POSTERIOR)
     return twin, decision, seen, finetune_stage(job, small, twin, plain)
@@ -207,7 +207,7 @@ def check_layers(recipe: Recipe) -> None:
         convertible_layers(recipe.build())
 
 
-def _pruned(job: Job, twin: Twin) -> tuple[Decision, nn.Module]:
+def cut_stage(job: Job, twin: Twin) -> tuple[Decision, nn.Module]:
     """The cut, and the small plain network it leaves; the twin is shrunken.
 
     Raises:

@@ -19,7 +19,7 @@ _MEAN, _STD = 0.1307, 0.3081
 _TEACHER_SHARE = 0.5
 
 _SLIGHTLY = Warp(turn=3.5, stretch=0.035, slant=0.07, move=0.4)
-"""For networks of a few hundred symbols: enough that no image is learnt by heart, and no more to be learnt for it."""
+"""For networks of a few hundred symbols: fewer images are learnt by heart, and there is hardly more to be learnt."""
 
 _UNSTEERED = SteerSettings(structure=False)
 """Where a recipe has a KL weight of its own."""

@@ -41,6 +41,11 @@ def plain_network(name: str, seed: int, runs: Path, arguments: argparse.Namespac
     return folder
 
 
+def floor_folder(runs: Path, name: str, floor: str, seed: int) -> Path:
+    """The folder of a recipe's run at a floor, for every benchmark that wants one."""
+    return runs / f"{name.replace('/', '-')}-{floor.replace('>=', '-')}" / f"seed-{seed}"
+
+
 def compressed(
     name: str,
     seed: int,

@@ -41,14 +41,15 @@ def main() -> int:
     }
     found: dict[str, Any] = {}
     for floor in arguments.floors:
+        asked = f"accuracy>={floor:g}"
         runs = [
             bits_runs.compressed(
                 RECIPE,
                 seed,
-                folders.runs / f"floor-{floor:g}" / f"seed-{seed}",
+                bits_runs.floor_folder(folders.runs, RECIPE, asked, seed),
                 arguments,
                 plain=plain[seed],
-                floor=f"accuracy>={floor:g}",
+                floor=asked,
             )
             for seed in arguments.seeds
         ]

@@ -44,12 +44,12 @@ _CONV = CompressSettings(
     structure=TrainSettings(
         epochs=18,
         kl_weight=1.5,
-        kl_warmup_epochs=2.0,
+        kl_warmup_epochs=1.0,
         logvar_lr_factor=10.0,
         scale_lr_factor=20.0,
         grad_clip=5.0,
     ),
-    prune=PruneSettings(shrink_cut=1.0),
+    prune=PruneSettings(shrink_cut=1.0, shrink_patience=1),
     finetune=TrainSettings(epochs=25, learning_rate=2e-3),
     teacher_share=_TEACHER_SHARE,
     steer=_UNSTEERED,
@@ -57,7 +57,7 @@ _CONV = CompressSettings(
 
 _CONV_HORSESHOE = replace(
     _CONV,
-    structure=replace(_CONV.structure, kl_weight=1.3),
+    structure=replace(_CONV.structure, kl_weight=1.3, kl_warmup_epochs=2.0),
     finetune=replace(_CONV.finetune, epochs=40),
     posterior=PosteriorSettings(prior="group-horseshoe", scale_logvar_init=-2.0),
     prune=PruneSettings(candidates=64, tolerance=0.003),

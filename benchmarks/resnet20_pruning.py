@@ -136,6 +136,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--scale-lr-factor", type=float, default=30.0)
     flags.add_argument("--logvar-lr-factor", type=float, help="default: the recipe's")
     flags.add_argument("--scale-logvar", type=float, help="at the start; default: the recipe's")
+    flags.add_argument("--weight-logvar", type=float, help="at the start; default: the recipe's")
+    flags.add_argument("--contestants", nargs="+", choices=(OURS, *THEIRS), default=[OURS, *THEIRS])
     flags.add_argument("--amp", choices=("none", "bf16"), default="none")
     return flags
 
@@ -175,6 +177,7 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
             found.posterior,
             convolution_noise=arguments.noise,
             scale_logvar_init=arguments.scale_logvar or found.posterior.scale_logvar_init,
+            logvar_init=arguments.weight_logvar or found.posterior.logvar_init,
         ),
         teacher_share=arguments.teacher_share,
         teacher_temperature=arguments.teacher_temperature,
@@ -185,11 +188,13 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
 def planned(arguments: argparse.Namespace) -> list[str]:
     """All cells, a seed after the other; what the comparison needs least comes last."""
     found = []
+    theirs = [who for who in THEIRS if who in arguments.contestants]
+    ours = [who for who in (OURS,) if who in arguments.contestants]
     for seed in arguments.seeds:
         names = ["adapted"]
         for share in arguments.shares:
-            names += [f"{who}-{share}" for who in (OURS, *THEIRS)]
-        names += [f"{who}-{share}{AS_LONG}" for share in arguments.shares for who in THEIRS]
+            names += [f"{who}-{share}" for who in (*ours, *theirs)]
+        names += [f"{who}-{share}{AS_LONG}" for share in arguments.shares for who in theirs]
         found += [f"{name}/seed-{seed}" for name in names]
     return found
 
@@ -245,6 +250,8 @@ class Bench:
                 small = self.twin(adapted, job, target).plain()
                 trained = {
                     "structure": to_dict(settings.structure),
+                    "posterior": to_dict(settings.posterior),
+                    "leaving": self.leaving,
                     "finetune_learning_rate": self.our_step_size,
                 }
             else:

@@ -8,7 +8,7 @@ brought to the same share of its MACs (the first point at or below it).
 
 * ``epigram``: a twin is trained for the structure stage. After every epoch of its first ``--leaving`` part the
   units that are worth least for their MACs leave (``prune.keep_within``), down to a share that falls evenly to the
-  one asked for. A few epochs are too short for log alpha to come to rest, so units are ordered by where it will
+  one asked for (0: all before it begins). A few epochs are too short for log alpha to come to rest, so units are ordered by where it will
   (``prune.unit_worths``, of eight training batches).
 * ``magnitude``, ``taylor``, ``bn-scale``: Torch-Pruning's group importance, global ranking, one per cent of the
   channels at a time; Taylor's gradients are taken anew before every step.
@@ -65,6 +65,7 @@ from epigram.pipeline.job import PLAIN, Job
 from epigram.pipeline.stages import plain_stage
 from epigram.pipeline.teaching import distilled
 from epigram.prune import keep_within, removability_at_rest, unit_prices, unit_worths
+from epigram.records import BoolArray
 from epigram.train import BayesianLearner, EpochEnd, PlainLearner
 
 RECIPE = "resnet20/cifar10-jpeg"
@@ -285,19 +286,23 @@ class Bench:
         def cost(model: nn.Module) -> float:
             return macs(model, job.example[:1]) / whole
 
+        def kept_within(budget: float) -> dict[str, BoolArray]:
+            n, weight = len(job.splits.fit), self.settings.structure.kl_weight
+            worths = unit_worths(twin, few_batches(job))
+            at_rest = {k: removability_at_rest(n / weight * w) for k, w in worths.items()}
+            return keep_within(
+                twin, cost, budget, prices=unit_prices(twin, cost), removability=at_rest
+            )
+
         def on_epoch(end: EpochEnd) -> dict[str, float]:
-            last = max(1, min(end.epochs - 1, round(self.leaving * end.epochs)))
+            last = min(end.epochs - 1, round(self.leaving * end.epochs))
             if end.epoch <= last:
-                budget = 1.0 - (1.0 - share) * end.epoch / last
-                n, weight = len(job.splits.fit), self.settings.structure.kl_weight
-                worths = unit_worths(twin, few_batches(job))
-                at_rest = {k: removability_at_rest(n / weight * w) for k, w in worths.items()}
-                keep = keep_within(
-                    twin, cost, budget, prices=unit_prices(twin, cost), removability=at_rest
-                )
+                keep = kept_within(1.0 - (1.0 - share) * end.epoch / last)
                 learner.shrink_(keep, optimizer=end.optimizer)
             return {"macs_share": cost(twin.plain())}
 
+        if not self.leaving:
+            twin.shrink_(kept_within(share))
         learner = BayesianLearner(
             twin,
             len(job.splits.fit),

@@ -86,10 +86,10 @@ _CONV_BITS = replace(
     finetune=replace(_CONV.finetune, epochs=5),
     bits=replace(
         _MLP_BITS.bits,
-        epochs=120,
+        epochs=96,
         cycles=3,
-        learning_rate=3e-3,
-        scale_lr_factor=2.0,
+        learning_rate=1.5e-3,
+        scale_lr_factor=4.0,
         kl_weight=1.0,
         kl_warmup_epochs=12.0,
     ),

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from epigram.atomic import write_bytes
 from epigram.errors import ConfigError
 from epigram.report import facts, page
-from epigram.report.curves import Curve, curve, epoch_axis, legend_above, timeline
+from epigram.report.curves import Curve, curve, epoch_axis, timeline
 from epigram.report.folder import Run, number, read_run
 from epigram.report.plates import Absent, Plate
 from epigram.report.run_page import printed, show
-from epigram.report.style import Theme, log_ticks, new_figure
+from epigram.report.style import Theme, legend_above, log_ticks, new_figure
 from epigram.report.words import NOTHING, counted, factor, in_bytes, percent, subject
 
 NOT_SET = "not set"

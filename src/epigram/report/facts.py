@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from epigram.report.curves import before_after
-from epigram.report.folder import Record, at, number, record, text
+from epigram.report.folder import Record, at, before_after, number, record, text
 from epigram.report.words import (
     NOTHING,
     counted,

@@ -11,13 +11,14 @@ from epigram.atomic import write_bytes
 from epigram.report import (
     bars,
     calibration,
-    curves,
     facts,
     movies,
     page,
     pixels,
     removability,
+    shrinking,
     steering,
+    training,
 )
 from epigram.report.folder import Record, Run, flatten, number, read_run, record, text
 from epigram.report.plates import Absent, Exhibit, Movie
@@ -69,22 +70,22 @@ def build(folder: Path) -> Path:
 def _sections(run: Run, target: Path) -> Iterable[str]:
     yield page.tiles(_tiles(run.result))
     yield _asked_and_reached(run)
-    training: list[Exhibit] = [curves.accuracy(run), curves.losses(run)]
+    over_epochs: list[Exhibit] = [training.accuracy(run), training.losses(run)]
     if (steered := steering.steering(run)) is not None:
-        training.append(steered)
+        over_epochs.append(steered)
     yield page.section(
         "Training",
         "The plain network and its Bayesian counterpart, epoch by epoch.",
-        show(training, target),
+        show(over_epochs, target),
     )
     reels = [movies.movie(run, "first"), movies.movie(run, "second")]
     leaving: list[Exhibit] = [
         bars.units(run),
-        curves.units_left(run),
+        shrinking.units_left(run),
         pixels.importance(run),
         removability.histograms(run),
     ]
-    if (size := curves.predicted_size(run)) is not None:
+    if (size := shrinking.predicted_size(run)) is not None:
         leaving.insert(2, size)
     leaving.sort(key=lambda exhibit: isinstance(exhibit, Absent))  # pictures first
     if all(isinstance(exhibit, Absent) for exhibit in [*reels, *leaving]):

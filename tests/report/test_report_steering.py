@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epigram.report import facts
+from epigram.report import headline
 from epigram.report.folder import Run
 from epigram.report.steering import steering
 from epigram.report.style import LIGHT
@@ -40,6 +40,6 @@ def test_a_budget_is_called_one(met, word):
         "floor": {"metric": "accuracy", "value": None, "validation_value": 0.99, "met": met},
         "budget": {"bytes": 1000, "met": met},
     }
-    said = facts.headline(result, recipe="lenet-5/mnist", fallback="run")
+    said = headline.headline(result, recipe="lenet-5/mnist", fallback="run")
     assert "budget accuracy in" in said and said.endswith(word)
     assert "the budget was held" in steering(a_run(result)).caption

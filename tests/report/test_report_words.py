@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from epigram import report
-from epigram.report.facts import facts, headline
+from epigram.report.facts import facts
+from epigram.report.headline import headline
 from epigram.report.words import duration, factor, grouped, percent, subject
 
 RESULT: dict[str, Any] = {

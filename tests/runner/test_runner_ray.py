@@ -88,7 +88,7 @@ def test_an_actor_that_is_killed_loses_its_trials_and_no_others(
         for name, slot in (("a", doomed), ("b", spared)):
             executor.start(job(tmp_path, HOSTILE, name), slot)
             wait_for((tmp_path / name / "attempt-0001/ready").exists, "ready", 120.0)
-        os.kill(executor._nodes[doomed.node].machine.pid, signal.SIGKILL)
+        os.kill(executor._machines.nodes[doomed.node].machine.pid, signal.SIGKILL)
         end = next_end(executor)
         assert (end.run_id, end.reason, end.code) == ("a", "lost", None)
         wait_for(lambda: not of_run(study, "a"), "its processes died", 120.0)

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from epigram.report.curves import before_after
-from epigram.report.folder import Run, flatten, number, record
+from epigram.report.folder import Run, before_after, flatten, number, record
 from epigram.report.plates import Absent, Plate
 from epigram.report.style import Theme, new_figure
 from epigram.report.words import counted, factor, group_name, grouped, in_bytes, is_input

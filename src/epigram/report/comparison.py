@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from epigram.atomic import write_bytes
 from epigram.errors import ConfigError
-from epigram.report import facts, page
-from epigram.report.curves import Curve, curve, epoch_axis, legend_above, timeline
+from epigram.report import headline, page
+from epigram.report.curves import Curve, curve, epoch_axis, timeline
 from epigram.report.folder import Run, number, read_run
 from epigram.report.plates import Absent, Plate
-from epigram.report.run_page import printed, show
-from epigram.report.style import Theme, log_ticks, new_figure
+from epigram.report.run_page import show
+from epigram.report.run_section import printed
+from epigram.report.style import Theme, legend_above, log_ticks, new_figure
 from epigram.report.words import NOTHING, counted, factor, in_bytes, percent, subject
 
 NOT_SET = "not set"
@@ -191,7 +192,7 @@ def _result_row(run: Run, name: str) -> tuple[str, ...]:
     result = run.result
     dense, small = number(result, "dense_bytes"), number(result, "file_bytes")
     ratio = f"{factor(dense / small)} of {in_bytes(dense)}" if dense and small else NOTHING
-    floor = facts.floor_words(result)
+    floor = headline.floor_words(result)
     verdict = NOTHING if floor is None else f"{floor[0]} {'met' if floor[1] else 'not met'}"
-    errors = (number(result, "test_error_percent"), facts.dense_error(result))
+    errors = (number(result, "test_error_percent"), headline.dense_error(result))
     return (name, in_bytes(small), ratio, *(percent(error) for error in errors), verdict)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from epigram.report.curves import before_after
-from epigram.report.folder import Record, at, number, record, text
+from epigram.report.folder import Record, before_after, number, record, text
+from epigram.report.headline import dense_error, floor_words
 from epigram.report.words import (
     NOTHING,
     counted,
@@ -15,11 +15,9 @@ from epigram.report.words import (
     factor,
     grouped,
     in_bytes,
-    is_input,
     metric_value,
     percent,
     plain_number,
-    subject,
 )
 
 Say: TypeAlias = Callable[[float], str]
@@ -65,51 +63,6 @@ def columns(rows: Sequence[Fact]) -> tuple[tuple[str, ...], list[tuple[str, ...]
         head: tuple[str, ...] = ("", "original", "compressed", "in words")
         return head, [(row.name, row.before, row.after, row.meaning) for row in rows]
     return ("", "figure", "in words"), [(row.name, row.before, row.meaning) for row in rows]
-
-
-def floor_words(result: Record) -> tuple[str, bool] | None:
-    """``accuracy ≥ 98.20 %`` and whether it was met; None where no floor was asked for."""
-    metric, value = text(result, "floor", "metric"), number(result, "floor", "value")
-    budget = number(result, "budget", "bytes")
-    if metric is not None and budget is not None:
-        return f"{metric} in {in_bytes(budget)}", at(result, "budget", "met") is True
-    met = at(result, "floor", "met")
-    if metric is None or value is None or not isinstance(met, bool):
-        return None
-    relation = "≤" if at(result, "floor", "larger_is_better") is False else "≥"
-    return f"{metric} {relation} {metric_value(metric, value)}", met
-
-
-def headline(result: Record, *, recipe: str | None, fallback: str) -> str:
-    """The run in one sentence; shorter where the run did less."""
-    name = subject(recipe) if recipe else fallback
-    dense, small = number(result, "dense_bytes"), number(result, "file_bytes")
-    before, after = dense_error(result), number(result, "test_error_percent")
-    pieces: list[str] = []
-    if dense is not None and small is not None:
-        pieces.append(f"{in_bytes(dense)} → {in_bytes(small)} ({factor(_ratio(result))})")
-    elif dense is not None:
-        pieces.append(f"{in_bytes(dense)} as 32-bit floats")
-    if before is not None and after is not None:
-        pieces.append(f"{percent(before)} → {percent(after)} test error")
-    elif after is not None or before is not None:
-        pieces.append(f"{percent(after if after is not None else before)} test error")
-    sentence = f"{name}: {', '.join(pieces)}" if pieces else f"{name}: not finished yet"
-    floor = floor_words(result)
-    if floor is not None:
-        what = "floor" if number(result, "budget", "bytes") is None else "budget"
-        sentence += f"; {what} {floor[0]} {'met' if floor[1] else 'not met'}"
-    return sentence
-
-
-def dense_error(result: Record) -> float | None:
-    """Test error of the original network, per cent."""
-    return number(result, "dense_test_error_percent")
-
-
-def _ratio(result: Record) -> float | None:
-    dense, small = number(result, "dense_bytes"), number(result, "file_bytes")
-    return dense / small if dense is not None and small else number(result, "ratio")
 
 
 def _floor(result: Record) -> Fact | None:
@@ -272,34 +225,3 @@ def stage_seconds(result: Record) -> tuple[tuple[str, str], ...]:
     if len(stages) > 1 and not any(stage in ("total", "all") for stage, _ in stages):
         rows.append(("all stages", duration(sum(seconds for _, seconds in stages))))
     return tuple(rows)
-
-
-def split_rows(result: Record) -> tuple[tuple[str, str, str, str], ...]:
-    """Name, size, hash and use of every split."""
-    use = {
-        "fit": "the weights are fitted to it",
-        "control": "steers: cuts and the weight of the KL",
-        "validation": "judges the floor",
-        "test": "read once, at the end",
-    }
-    rows = []
-    for name, entry in record(result, "splits").items():
-        inner = entry if isinstance(entry, Mapping) else {"size": entry}
-        size = next(
-            (number(inner, k) for k in ("size", "n", "examples", "count") if k in inner), None
-        )
-        found = (text(inner, k) for k in ("hash", "fingerprint", "sha256"))
-        digest = next((value for value in found if value), NOTHING)
-        rows.append((name, plain_number(size), digest[:12], use.get(name, "")))
-    return tuple(rows)
-
-
-def unit_summary(result: Record) -> str | None:
-    """Units of all groups, before and after: ``400 → 111``; None where nothing was counted."""
-    units = record(result, "units")
-    pairs = [before_after(entry) for group, entry in units.items() if not is_input(group)]
-    known = [(b, a) for b, a in pairs if b is not None and a is not None]
-    if not known:
-        return None
-    kept = sum(a for _, a in known)
-    return f"{grouped(sum(b for b, _ in known))} → {grouped(kept)}"

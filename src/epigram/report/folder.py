@@ -105,6 +105,13 @@ def split_size(split: Record) -> float | None:
     return next((size for size in sizes if size is not None), None)
 
 
+def before_after(entry: object) -> tuple[float | None, float | None]:
+    """``{"before": b, "after": a}`` or ``[b, a]``."""
+    if isinstance(entry, list | tuple) and len(entry) == 2:
+        return number({"v": entry[0]}, "v"), number({"v": entry[1]}, "v")
+    return number(entry, "before"), number(entry, "after")
+
+
 def flatten(source: Record, prefix: str = "") -> dict[str, object]:
     """Nested settings with dotted names: ``{"train": {"epochs": 3}}`` is ``{"train.epochs": 3}``."""
     flat: dict[str, object] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 from typing import Literal
 
@@ -11,15 +10,18 @@ from epigram.atomic import write_bytes
 from epigram.report import (
     bars,
     calibration,
-    curves,
     facts,
+    headline,
     movies,
     page,
     pixels,
     removability,
+    run_section,
+    shrinking,
     steering,
+    training,
 )
-from epigram.report.folder import Record, Run, flatten, number, read_run, record, text
+from epigram.report.folder import Record, Run, number, read_run, record, text
 from epigram.report.plates import Absent, Exhibit, Movie
 from epigram.report.style import DARK, LIGHT, drawing, png
 from epigram.report.words import counted, factor, in_bytes, percent, plain_number
@@ -51,13 +53,13 @@ def build(folder: Path) -> Path:
     run = read_run(folder)
     target = folder / "report"
     body = "".join(_sections(run, target))
-    headline = facts.headline(
+    sentence = headline.headline(
         run.result, recipe=run.recipe, fallback=f"Run {folder.resolve().name}"
     )
     html = page.whole_page(
-        title=f"{headline.split(':')[0]} · epigram",
+        title=f"{sentence.split(':')[0]} · epigram",
         eyebrow=_eyebrow(run),
-        headline=headline + ".",
+        headline=sentence + ".",
         body=body,
         foot=_foot(run),
     )
@@ -69,22 +71,22 @@ def build(folder: Path) -> Path:
 def _sections(run: Run, target: Path) -> Iterable[str]:
     yield page.tiles(_tiles(run.result))
     yield _asked_and_reached(run)
-    training: list[Exhibit] = [curves.accuracy(run), curves.losses(run)]
+    over_epochs: list[Exhibit] = [training.accuracy(run), training.losses(run)]
     if (steered := steering.steering(run)) is not None:
-        training.append(steered)
+        over_epochs.append(steered)
     yield page.section(
         "Training",
         "The plain network and its Bayesian counterpart, epoch by epoch.",
-        show(training, target),
+        show(over_epochs, target),
     )
     reels = [movies.movie(run, "first"), movies.movie(run, "second")]
     leaving: list[Exhibit] = [
         bars.units(run),
-        curves.units_left(run),
+        shrinking.units_left(run),
         pixels.importance(run),
         removability.histograms(run),
     ]
-    if (size := curves.predicted_size(run)) is not None:
+    if (size := shrinking.predicted_size(run)) is not None:
         leaving.insert(2, size)
     leaving.sort(key=lambda exhibit: isinstance(exhibit, Absent))  # pictures first
     if all(isinstance(exhibit, Absent) for exhibit in [*reels, *leaving]):
@@ -100,7 +102,7 @@ def _sections(run: Run, target: Path) -> Iterable[str]:
         _FILE_LEAD if number(run.result, "file_bytes") is not None else _NO_FILE_LEAD,
         show([bars.bytes_by_part(run), calibration.reliability(run)], target),
     )
-    yield _run_section(run)
+    yield run_section.section(run)
 
 
 def _removed(reels: list[str], cards: list[str]) -> str:
@@ -141,16 +143,16 @@ def _tiles(result: Record) -> Iterable[tuple[str, str, str, str]]:
     if small is not None:
         ratio = "" if dense is None else f"{factor(dense / small)} smaller than {in_bytes(dense)}"
         yield "file", in_bytes(small), ratio, ""
-    error, before = number(result, "test_error_percent"), facts.dense_error(result)
+    error, before = number(result, "test_error_percent"), headline.dense_error(result)
     shown = error if error is not None else before
     if shown is not None:
         remark = "" if before is None or error is None else f"the original: {percent(before)}"
         yield "test error", percent(shown), remark, ""
-    floor = facts.floor_words(result)
+    floor = headline.floor_words(result)
     if floor is not None:
         what = "floor" if number(result, "budget", "bytes") is None else "budget"
         yield what, "met" if floor[1] else "not met", floor[0], "good" if floor[1] else "bad"
-    units = facts.unit_summary(result)
+    units = headline.unit_summary(result)
     if units is not None:
         yield "hidden units", units, "removed physically, not masked", ""
     seconds = facts.stage_seconds(result)
@@ -178,52 +180,6 @@ def _asked_and_reached(run: Run) -> str:
     if number(run.result, "file_bytes") is None:
         lead = "This run trained a network and wrote no compressed file."
     return page.section(title, lead, [table], grid=False)
-
-
-def _run_section(run: Run) -> str:
-    parts = []
-    splits = facts.split_rows(run.result)
-    if splits:
-        parts.append(_block("Splits", ("split", "examples", "hash", "use"), splits, kind="splits"))
-    seconds = facts.stage_seconds(run.result)
-    if seconds:
-        parts.append(_block("Time", ("stage", "spent"), seconds))
-    environment = _printable(record(run.result, "environment") or record(run.config, "environment"))
-    if environment:
-        parts.append(_block("Environment", ("what", "version"), environment, kind="settings"))
-    blocks = page.columns(parts) if parts else ""
-    settings = _printable(run.settings)
-    if settings:
-        table = page.table(("setting", "value"), settings, label="Settings", kind="settings")
-        blocks += page.details(f"All {len(settings)} settings", table)
-    if run.notes:
-        blocks += "".join(f"<p class=lead>{escape(note)}</p>" for note in run.notes)
-    lead = "Everything needed to do it again." if blocks else "The run left no settings."
-    return page.section("The run", lead, [blocks], grid=False)
-
-
-def _block(
-    title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]], kind: str = ""
-) -> str:
-    table = page.table(head, rows, label=title, kind=kind)
-    return f'<div class="block"><h3>{escape(title)}</h3>{table}</div>'
-
-
-def _printable(source: Record) -> list[tuple[str, str]]:
-    return [(name, printed(value)) for name, value in flatten(source).items()]
-
-
-def printed(value: object) -> str:
-    """A setting's value as a person writes it."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    if isinstance(value, list | tuple):
-        return ", ".join(printed(entry) for entry in value) or "none"
-    return str(value)
 
 
 def _eyebrow(run: Run) -> str:

@@ -8,13 +8,12 @@ from epigram.report.curves import (
     curve,
     draw_curve,
     epoch_axis,
-    legend_above,
     mark_stages,
     timeline,
 )
 from epigram.report.folder import Run, number
 from epigram.report.plates import Plate
-from epigram.report.style import Theme, log_ticks, new_figure
+from epigram.report.style import Theme, legend_above, log_ticks, new_figure
 
 
 def steering(run: Run) -> Plate | None:

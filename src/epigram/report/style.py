@@ -149,6 +149,19 @@ def log_ticks(
     axis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
 
 
+def legend_above(axes: Axes, *, columns: int = 2) -> None:
+    """A legend over the axes, where it hides nothing."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=columns,
+            borderaxespad=0.1,
+            handlelength=1.7,
+            columnspacing=1.2,
+        )
+
+
 def png(figure: Figure) -> bytes:
     """The figure as a small palette PNG; the same figure gives the same bytes."""
     canvas = FigureCanvasAgg(figure)

@@ -8,8 +8,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from epigram.report.facts import columns, facts, headline, stage_seconds
+from epigram.report.facts import columns, facts, stage_seconds
 from epigram.report.folder import text
+from epigram.report.headline import headline
 from epigram.report.words import NARROW
 
 _TONES = {"good": "green", "bad": "bold red"}

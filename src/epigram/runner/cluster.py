@@ -7,7 +7,6 @@ folders must be on a file system that all machines see.
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,35 +14,10 @@ from typing import Any, final
 
 from epigram.errors import ConfigError, ExecutorError
 from epigram.runner import containment, fence, leftovers
-from epigram.runner.bounded import within
 from epigram.runner.limits import Limits
+from epigram.runner.machines import ClusterSlot, Machines, Node
 from epigram.runner.order import Containment
 from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
-from epigram.runner.warden import Machine, Warden
-
-_POLL_S = 0.5  # how long a warden holds a question that it has no answer to
-_LOOK_FOR_MACHINES_S = 10.0
-
-
-@dataclass(frozen=True)
-class ClusterSlot:
-    """A slot of one machine of the cluster."""
-
-    id: str
-    device_env: Mapping[str, str]
-    node: str
-    local_id: str
-
-
-@dataclass
-class _Node:
-    """A machine whose warden answers."""
-
-    warden: Any
-    machine: Machine
-    slots: list[ClusterSlot]
-    question: Any = None
-    asked_at: float = 0.0
 
 
 @dataclass
@@ -84,33 +58,22 @@ class RayExecutor:
         lost_after_s: float = 60.0,
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
-        self._ray = _ray()
         self._study = study
-        self._threads, self._with_cards, self._per_machine = threads, with_cards, per_machine
-        self._containment = containment
         self._limits = limits or Limits()
-        self._lost_after_s = lost_after_s
-        self._nodes: dict[str, _Node] = {}
-        self._gone: set[str] = set()
         self._running: dict[tuple[str, int], _Running] = {}
         self._quarantined: dict[str, str] = {}
         self._ended: list[Exit] = []
-        self._looked_at = -_LOOK_FOR_MACHINES_S
-        self._closed = False
-        self._connected_here = not self._ray.is_initialized()
-        if self._connected_here:
-            self._ray.init(
-                address=address or "auto",
-                log_to_driver=False,
-                runtime_env=dict(runtime_env) if runtime_env else None,
-            )
-        self._look_for_machines()
-        if not self._nodes:
-            self.close()
-            raise ExecutorError(
-                f"no machine of the Ray cluster has {threads} processors"
-                f"{' and a graphics card' if with_cards else ''} to spare; see `ray status`"
-            )
+        self._machines = Machines(
+            study,
+            address=address,
+            threads=threads,
+            with_cards=with_cards,
+            per_machine=per_machine,
+            containment=containment,
+            limits=self._limits,
+            lost_after_s=lost_after_s,
+            runtime_env=runtime_env,
+        )
 
     def __enter__(self) -> RayExecutor:
         return self
@@ -121,7 +84,7 @@ class RayExecutor:
     @property
     def containment(self) -> str:
         """The weakest of all machines'."""
-        found = [node.machine.containment for node in self._nodes.values()]
+        found = [node.machine.containment for node in self._machines.nodes.values()]
         return max(found, key=containment.LEVELS.index, default="none")
 
     @property
@@ -129,10 +92,9 @@ class RayExecutor:
         return dict(self._quarantined)
 
     def slots(self) -> Sequence[Slot]:
-        if time.monotonic() > self._looked_at + _LOOK_FOR_MACHINES_S and not self._closed:
-            self._look_for_machines()
+        self._machines.look_again()
         taken = {one.slot.id for one in self._running.values()} | self._quarantined.keys()
-        every = [slot for node in self._nodes.values() for slot in node.slots]
+        every = [slot for node in self._machines.nodes.values() for slot in node.slots]
         return [slot for slot in every if slot.id not in taken]
 
     def start(self, job: Job, slot: Slot) -> Handle:
@@ -150,18 +112,18 @@ class RayExecutor:
                 f"start: run {job.run_id}: attempt {job.attempt} cannot begin, attempt "
                 f"{fence.latest(job.cwd)} has"
             )
-        node = self._nodes[mine.node]
+        node = self._machines.nodes[mine.node]
         try:
-            lease = self._get(node.warden.start.remote(job, mine.local_id))
+            lease = self._machines.get(node.warden.start.remote(job, mine.local_id))
         except ExecutorError as error:
-            self._lose(mine.node, str(error))
+            self._lose(node, str(error))
             raise ExecutorError(f"{node.machine.host}: {error}") from error
         self._running[job.run_id, job.attempt] = _Running(job, mine)
         return Handle(job.run_id, job.attempt, mine.id, lease)
 
     def stop(self, h: Handle, hard: bool = False) -> None:
         one = self._running.get((h.run_id, h.attempt))
-        node = self._nodes.get(one.slot.node) if one is not None else None
+        node = self._machines.nodes.get(one.slot.node) if one is not None else None
         if node is not None:
             node.warden.stop.remote(h.run_id, h.attempt, hard=hard)  # not waited for
 
@@ -177,11 +139,11 @@ class RayExecutor:
         """A dead driver's wardens died with it; what may be left is looked for on each machine."""
         known = leftovers.by_run(leases)
         ends: dict[tuple[str, int], Exit] = {}
-        for node in self._nodes.values():
+        for node in self._machines.nodes.values():
             here = [one for one in known if one.host == node.machine.host]
             wait_s = (1.0 + self._limits.kill_s) * (1 + len(here))
             if here:
-                settled = self._get(node.warden.settle.remote(here), wait_s=wait_s)
+                settled = self._machines.get(node.warden.settle.remote(here), wait_s=wait_s)
                 ends |= {(end.run_id, end.attempt): end for end in settled}
         missing = [one for one in known if (one.run_id, one.attempt) not in ends]
         for one in missing:  # its machine is not there any more: only what it wrote can tell
@@ -191,94 +153,18 @@ class RayExecutor:
 
     def close(self) -> None:
         """End all trials, then the wardens; disconnect if the connection was made here."""
-        if self._closed:
-            return
-        self._closed = True
-        closing = [node.warden.close.remote() for node in self._nodes.values()]
-        if closing:
-            self._ray.wait(closing, num_returns=len(closing), timeout=self._limits.kill_s + 5.0)
-        for node in self._nodes.values():
-            self._ray.kill(node.warden)
-        self._nodes.clear()
+        self._machines.close()
         self._running.clear()
-        if self._connected_here:
-            self._ray.shutdown()
-
-    # machines
-
-    def _look_for_machines(self) -> None:
-        """A warden for each machine that has none yet and has room."""
-        self._looked_at = time.monotonic()
-        found = within(self._lost_after_s, self._ray.nodes, "the Ray cluster")
-        fresh: dict[str, Any] = {}
-        for node in found:
-            name = node["NodeID"]
-            if node["Alive"] and name not in self._nodes and name not in self._gone:
-                count = self._room(node["Resources"])
-                if count > 0:
-                    fresh[name] = self._warden(name, count)
-        for name, warden in fresh.items():
-            try:
-                machine: Machine = self._get(warden.describe.remote())
-            except ExecutorError:  # busy with somebody else's work, or gone again; ask later
-                self._ray.kill(warden)
-                continue
-            slots = [
-                ClusterSlot(f"{name[:12]}/{slot.id}", slot.device_env, name, slot.id)
-                for slot in machine.slots
-            ]
-            self._nodes[name] = _Node(warden, machine, slots)
-
-    def _room(self, resources: Mapping[str, float]) -> int:
-        fits = int(resources.get("CPU", 0)) // self._threads
-        if self._with_cards:
-            fits = min(fits, int(resources.get("GPU", 0)))
-        return fits if self._per_machine is None else min(fits, self._per_machine)
-
-    def _warden(self, name: str, count: int) -> Any:
-        affinity = importlib.import_module("ray.util.scheduling_strategies")
-        actor = self._ray.remote(Warden).options(
-            num_cpus=count * self._threads,
-            num_gpus=count if self._with_cards else 0,
-            max_concurrency=4,
-            max_restarts=0,
-            scheduling_strategy=affinity.NodeAffinitySchedulingStrategy(name, soft=False),
-        )
-        return actor.remote(
-            self._study,
-            count,
-            threads=self._threads,
-            with_cards=self._with_cards,
-            containment=self._containment,
-            limits=self._limits,
-            with_parent=True,
-        )
 
     def _ask_all(self, timeout_s: float) -> None:
-        """Keep one question open at every warden; take in what is answered within the time."""
-        now = time.monotonic()
-        for node in self._nodes.values():
-            if node.question is None:
-                node.question, node.asked_at = node.warden.poll.remote(_POLL_S), now
-        questions = [node.question for node in self._nodes.values()]
-        if not questions:
-            time.sleep(min(timeout_s, _POLL_S))
-            return
-        self._ray.wait(questions, num_returns=1, timeout=min(timeout_s, _POLL_S))
-        answered = self._ray.wait(questions, num_returns=len(questions), timeout=0)[0]
-        for name, node in list(self._nodes.items()):
-            if node.question in answered:
-                self._take_in(name, node)
-            elif time.monotonic() > node.asked_at + _POLL_S + self._lost_after_s:
-                self._lose(name, f"no answer for {self._lost_after_s:g} s")
+        """Take in what the machines say within the time."""
+        for node, answer in self._machines.answers(timeout_s):
+            if isinstance(answer, ExecutorError):
+                self._lose(node, str(answer))
+            else:
+                self._take_in(node, *answer)
 
-    def _take_in(self, name: str, node: _Node) -> None:
-        try:
-            ends, quarantined = self._get(node.question)
-        except ExecutorError as error:
-            self._lose(name, str(error))
-            return
-        node.question = None
+    def _take_in(self, node: Node, ends: Sequence[Exit], quarantined: Mapping[str, str]) -> None:
         for slot in node.slots:
             if slot.local_id in quarantined:
                 self._quarantined[slot.id] = quarantined[slot.local_id]
@@ -286,37 +172,13 @@ class RayExecutor:
             if self._running.pop((end.run_id, end.attempt), None) is not None:
                 self._ended.append(end)
 
-    def _lose(self, name: str, why: str) -> None:
+    def _lose(self, node: Node, why: str) -> None:
         """A machine is gone: its trials are lost, its slots are not offered any more."""
-        node = self._nodes.pop(name, None)
-        if node is None:
-            return
-        self._gone.add(name)
+        self._machines.give_up(node)
         note = f"the machine {node.machine.host} is lost: {why.splitlines()[0][:200]}"
         for slot in node.slots:
             self._quarantined[slot.id] = note
         for key, one in list(self._running.items()):
-            if one.slot.node == name:
+            if one.slot.node == node.name:
                 del self._running[key]
                 self._ended.append(Exit(*key, "lost", None, None, 0.0, 0, note))
-
-    def _get(self, reference: Any, wait_s: float | None = None) -> Any:
-        """An answer within a time, and our own errors as themselves.
-
-        Raises:
-            ExecutorError: no answer, or the machine is gone.
-        """
-        errors = importlib.import_module("ray.exceptions")
-        try:
-            return self._ray.get(reference, timeout=wait_s or self._lost_after_s)
-        except errors.RayTaskError as error:
-            raise error.cause from error
-        except errors.RayError as error:
-            raise ExecutorError(f"{type(error).__name__}: {error}") from error
-
-
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise ExecutorError("ray is not installed: pip install 'epigram[ray]'") from None

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import selectors
-import shutil
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
-from epigram.errors import ConfigError, ExecutorError, StorageError
-from epigram.runner import cgroups, fence, leftovers, places, processes
+from epigram.errors import ConfigError, ExecutorError
+from epigram.runner import fence, leftovers, places, preparing, processes
 from epigram.runner.cards import BoundedProbe, CardProbe, find_probe
 from epigram.runner.containment import chosen
 from epigram.runner.limits import Limits
 from epigram.runner.link import Reaping, driver_tag
-from epigram.runner.order import Containment, Order
+from epigram.runner.order import Containment
 from epigram.runner.places import LocalSlot
 from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
 from epigram.runner.trials import LATE_S, Trial
@@ -99,7 +97,7 @@ class LocalExecutor:
 
     def slots(self) -> Sequence[Slot]:
         taken = {one.slot.id for one in self._running.values()} | self._quarantined.keys()
-        return [slot for slot in self._slots if slot.id not in taken and _free(slot)]
+        return [slot for slot in self._slots if slot.id not in taken and places.free(slot)]
 
     # starting
 
@@ -121,9 +119,16 @@ class LocalExecutor:
         logs: list[int] = []
         try:
             baseline = self._baseline(place)
-            logs += _open_logs(job)
+            logs += preparing.open_logs(job)
             fence.claim(job.cwd, job.attempt)
-            order = self._order(job, place)
+            order = preparing.order_for(
+                job,
+                place,
+                self._study,
+                tags=self._tags,
+                containment=self._containment,
+                limits=self._limits,
+            )
             line, pid, started, number = self._reaping.launch(order, (logs[0], logs[1]), lock)
         except BaseException:
             if lock is not None:
@@ -162,35 +167,6 @@ class LocalExecutor:
             raise ConfigError(
                 f"start: slot {slot.id}: its card does not answer: {error}"
             ) from error
-
-    def _order(self, job: Job, slot: LocalSlot) -> Order:
-        tags = {
-            **self._tags,
-            "EPIGRAM_RUN": job.run_id,
-            "EPIGRAM_ATTEMPT": str(job.attempt),
-            "EPIGRAM_RUN_DIR": str(job.cwd.resolve()),
-            "EPIGRAM_ATTEMPT_DIR": str(job.folder.resolve()),
-        }
-        usual = {"PYTHONFAULTHANDLER": "1", "PYTHONUNBUFFERED": "1"}
-        base = cgroups.own_group() if self._containment == "cgroup" else None
-        group = base / cgroups.name(self._study, job.run_id, job.attempt) if base else None
-        room = self._limits.max_bytes
-        return Order(
-            run_id=job.run_id,
-            attempt=job.attempt,
-            argv=job.argv,
-            cwd=str(job.cwd.resolve()),
-            env={**usual, **os.environ, **job.env, **slot.device_env, **tags},
-            folder=str(job.folder.resolve()),
-            grace_s=job.grace_s,
-            wall_s=job.wall_s,
-            containment=self._containment,
-            cgroup="" if group is None else str(group),
-            kill_s=self._limits.kill_s,
-            watch_s=self._limits.watch_s,
-            max_processes=self._limits.max_processes,
-            max_bytes=shutil.disk_usage(job.cwd).free // 2 if room is None else room,
-        )
 
     # ending
 
@@ -262,32 +238,3 @@ class LocalExecutor:
                 self._quarantined[one.slot.id] = verdict
             found.append(note_on(one.exit, one.job, verdict))
         return found
-
-
-def _free(slot: LocalSlot) -> bool:
-    """No other driver has it at the moment."""
-    if not slot.card:
-        return True
-    descriptor = places.lock(slot)
-    if descriptor is None:
-        return False
-    os.close(descriptor)
-    return True
-
-
-def _open_logs(job: Job) -> list[int]:
-    """Files for standard output and error, new for each attempt."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as undo:
-            opened = []
-            for name in ("stdout", "stderr"):
-                opened += [os.open(job.folder / name, flags, 0o666)]
-                undo.callback(os.close, opened[-1])
-            undo.pop_all()
-            return opened
-    except OSError as error:
-        raise StorageError(
-            error.errno, f"{job.folder}: {error.strerror}; nothing was started"
-        ) from error

@@ -126,6 +126,17 @@ def lock(slot: LocalSlot) -> int | None:
     return None
 
 
+def free(slot: LocalSlot) -> bool:
+    """Has no other driver its card at the moment?"""
+    if not slot.card:
+        return True
+    descriptor = lock(slot)
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
 def _usable_processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

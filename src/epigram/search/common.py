@@ -12,7 +12,8 @@ from epigram import config
 from epigram.errors import ConfigError
 from epigram.search import identity
 from epigram.search.dimensions import Value
-from epigram.search.history import Phase
+from epigram.search.history import Phase, Trial
+from epigram.search.objective import Objective
 from epigram.search.space import Space, check_fits, current
 
 
@@ -74,6 +75,19 @@ class Common:
         extra |= {"scripts": list(self.scripts)} if self.scripts else {}
         extra |= {"phase": phase} if phase == "confirm" else {}
         return {**complete, **extra}, bookkeeping
+
+    def complete(self, trial: Trial, objective: Objective) -> dict[str, Any]:
+        """All that a trial is trained with: ``config.json`` of its attempts."""
+        identified, bookkeeping = self.identified(trial.values, trial.seed, trial.phase)
+        return {
+            "run_id": trial.run_id,
+            "phase": trial.phase,
+            "floor": str(objective.floor),
+            "size_key": objective.size_key,
+            "values": dict(trial.values),
+            **identified,
+            "bookkeeping": bookkeeping,
+        }
 
     def run_id(self, values: Mapping[str, Value], seed: int, phase: Phase = "search") -> str:
         """The name of the run."""

@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from epigram.report.curves import legend_above
 from epigram.report.plates import Absent, Plate
-from epigram.report.style import Theme, log_ticks, new_figure
+from epigram.report.style import Theme, legend_above, log_ticks, new_figure
 from epigram.report.words import grouped, plain_number
 from epigram.search import watching
 from epigram.search.history import History, Trial

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 
-from epigram.report.curves import legend_above
 from epigram.report.plates import Absent, Plate
-from epigram.report.style import Theme, new_figure
+from epigram.report.style import Theme, legend_above, new_figure
 from epigram.report.words import counted, duration
 from epigram.search.history import History
 from epigram.search.plates import Seen

@@ -22,7 +22,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, final
 
-from epigram import config
 from epigram.errors import ConfigError
 from epigram.records import Floor
 from epigram.runner import fence
@@ -34,7 +33,7 @@ from epigram.search.figures import outcome_of
 from epigram.search.forecasting import Fit, Forecasting
 from epigram.search.history import DURABLE, History, Outcome, Phase, Point, Script, Trial
 from epigram.search.ledger import Ledger
-from epigram.search.settings import PROTOCOL, StudySettings
+from epigram.search.settings import StudySettings
 from epigram.search.space import Space
 
 _CONFIRM_SEED: Final = 1_000
@@ -101,13 +100,14 @@ class Study:
         study_folder.refuse_strangers(self.folder)
         self._ledger.__enter__()
         try:
-            study_folder.claim(self.folder, self._plain())
+            fixed = study_folder.fixed(self.space, self.objective, self.settings, self._common)
+            study_folder.claim(self.folder, fixed)
             self.history = History(self._ledger.events)
             self._ledger.events = []
             code = self._common.code
             if not self._allow_code_change:
                 study_folder.check_code(self.folder, self.history.opened, code)
-            self._record("opened", {"code": code, "at": self._now(), "pid": os.getpid()})
+            self.record("opened", {"code": code, "at": self.now(), "pid": os.getpid()})
         except BaseException:
             self._ledger.close()
             raise
@@ -167,19 +167,10 @@ class Study:
     def begin(self, trial: Trial, *, slot: str = "") -> Asked:
         """A new attempt at a trial: its folder is made. Whoever starts it fences off earlier ones."""
         run = self.run_folder(trial)
-        identified, bookkeeping = self._common.identified(trial.values, trial.seed, trial.phase)
+        complete = self._common.complete(trial, self.objective)
         attempt = max(trial.attempt, fence.latest(run)) + 1
-        complete = {
-            "run_id": trial.run_id,
-            "phase": trial.phase,
-            "floor": str(self.objective.floor),
-            "size_key": self.objective.size_key,
-            "values": dict(trial.values),
-            **identified,
-            "bookkeeping": bookkeeping,
-        }
-        self._record(
-            "started", {"run_id": trial.run_id, "attempt": attempt, "slot": slot, "at": self._now()}
+        self.record(
+            "started", {"run_id": trial.run_id, "attempt": attempt, "slot": slot, "at": self.now()}
         )
         where = folder.prepare_attempt(run, complete, attempt)
         return Asked(
@@ -214,12 +205,12 @@ class Study:
     def record_outcome(self, trial: Trial, outcome: Outcome) -> Outcome:
         """Write down how a trial came out, and look at what that says of the forecasts."""
         plain = {k: v for k, v in asdict(outcome).items() if v not in (None, "")}
-        self._record(
+        self.record(
             "told",
-            {"run_id": trial.run_id, **plain, "imputed": outcome.imputed, "at": self._now()},
+            {"run_id": trial.run_id, **plain, "imputed": outcome.imputed, "at": self.now()},
         )
         for alarm in watching.new_alarms(self):
-            self._record("alarm", alarm)
+            self.record("alarm", alarm)
         return outcome
 
     def report_point(self, trial: Trial, point: Point, *, steps: int | None = None) -> str | None:
@@ -229,8 +220,8 @@ class Study:
         data |= {} if point.size is None else {"size": point.size}
         data |= {"warmup": True} if point.warmup else {}
         data |= {} if steps is None else {"steps": steps}
-        data["at"] = self._now()
-        self._record("curve", data)
+        data["at"] = self.now()
+        self.record("curve", data)
         return watching.verdict(self, trial, self._forecasting)
 
     # --- what is known --------------------------------------------------------------------------
@@ -250,8 +241,8 @@ class Study:
     # --- inside ---------------------------------------------------------------------------------
 
     def record(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Write one event and take it into account; for a study's own driver."""
-        self._record(kind, data)
+        """Write one event and take it into account; for the study itself and its own driver."""
+        self.history.add(self._ledger.append(kind, data, durable=kind in DURABLE))
 
     def run_by(self, scripts: list[Script]) -> None:
         """From now on trials run these files, which makes them the runs they are; for a study's own driver.
@@ -265,12 +256,6 @@ class Study:
 
     def now(self) -> float:
         """The clock, to the millisecond."""
-        return self._now()
-
-    def _record(self, kind: str, data: Mapping[str, Any]) -> None:
-        self.history.add(self._ledger.append(kind, data, durable=kind in DURABLE))
-
-    def _now(self) -> float:
         return round(self._clock(), 3)
 
     def _asked(
@@ -287,15 +272,5 @@ class Study:
         data |= {"design": design, **more}
         if phase == "search" and watching.audits(self.settings, number):
             data["audit"] = True
-        self._record("asked", data)
+        self.record("asked", data)
         return self.history.trials[run_id]
-
-    def _plain(self) -> dict[str, Any]:
-        return {
-            "protocol": PROTOCOL,
-            "floor": str(self.objective.floor),
-            "space": self.space.plain(),
-            "order": list(self.space.dimensions),
-            "settings": config.to_dict(self.settings),
-            **self._common.plain(),
-        }

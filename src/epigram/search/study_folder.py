@@ -7,12 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from epigram import atomic
-from epigram.config import differences
+from epigram import atomic, config
 from epigram.errors import RunFolderError
+from epigram.search.common import Common
 from epigram.search.history import Script
+from epigram.search.objective import Objective
+from epigram.search.settings import PROTOCOL, StudySettings
+from epigram.search.space import Space
 
 STUDY: Final = "study.json"
+
+
+def fixed(
+    space: Space, objective: Objective, settings: StudySettings, common: Common
+) -> dict[str, Any]:
+    """What of a study can never change, as plain data."""
+    return {
+        "protocol": PROTOCOL,
+        "floor": str(objective.floor),
+        "space": space.plain(),
+        "order": list(space.dimensions),
+        "settings": config.to_dict(settings),
+        **common.plain(),
+    }
 
 
 def refuse_strangers(folder: Path) -> None:
@@ -43,7 +60,7 @@ def claim(folder: Path, plain: Mapping[str, Any]) -> None:
         return
     try:
         stored = json.loads(path.read_text("utf-8"))
-        differ = list(differences(stored, plain).items())
+        differ = list(config.differences(stored, plain).items())
     except (ValueError, AttributeError) as error:
         raise RunFolderError(f"{path}: not a study: {error}") from error
     if differ:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from epigram.records import BoolArray, IntArray
     from epigram.structure.labels import Cause, Pins
-    from epigram.structure.propagate import Propagation, Use
+    from epigram.structure.notes import Use
+    from epigram.structure.propagate import Propagation
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from epigram.structure.lines import user_frame
 
 if TYPE_CHECKING:
     from epigram.records import Structure
-    from epigram.structure.propagate import Movement, Product, Propagation
+    from epigram.structure.notes import Movement, Product
+    from epigram.structure.propagate import Propagation
 
 _BY_PLACE = frozenset(
     [

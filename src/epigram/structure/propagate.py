@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils import _pytree as pytree
 
+from epigram.structure import settle
 from epigram.structure.call import (
     Call,
     Value,
@@ -21,6 +21,7 @@ from epigram.structure.call import (
     operation_name,
 )
 from epigram.structure.labels import INPUT, Cause, LabelSpace
+from epigram.structure.notes import Movement, Product, Use
 from epigram.structure.rules import find_rule
 from epigram.structure.rules.opaque import pin_everything
 
@@ -30,50 +31,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import Node
 
-    from epigram.records import BoolArray, Role
+    from epigram.records import Role
     from epigram.structure.trace import Traced
 
-_STATISTICS = ("running_mean", "running_var")
 _OUTPUT = Cause("output", "forward", "it is the network's output", natural=True)
-
-
-@dataclass
-class Use:
-    """The labels along one axis of a tensor of the model, and the part it plays for them.
-
-    ``single`` tells that each index of the axis reads one number per example: an input of a linear
-    layer, or a channel of a map of one position.
-    """
-
-    tensor: str
-    axis: int
-    role: Role
-    operation: str
-    labels: Tensor
-    single: bool = False
-    consumed: BoolArray | None = None
-
-
-@dataclass
-class Movement:
-    """The labels that went through one data movement, to name it should it stand in the way."""
-
-    operation: str
-    where: str
-    source: str
-    labels: Tensor = field(repr=False)
-
-
-@dataclass
-class Product:
-    """A product of two activations that sums over these labels (the width of a head).
-
-    ``scaled``: by a factor that it takes from that width itself.
-    """
-
-    operation: str
-    scaled: bool
-    labels: Tensor = field(repr=False)
 
 
 class Propagation:
@@ -104,9 +65,9 @@ class Propagation:
         for labels in outputs:
             if isinstance(labels, torch.Tensor):
                 self.space.pin(labels, _OUTPUT)
-        self._settle_direct_tensors()
-        self._make_rectangular()
-        self._silence_counted()
+        self.uses += settle.carriers(self.space, self._direct, self.uses)
+        settle.make_rectangular(self.space, self._tensors())
+        settle.silence(self.space, self._counted, self.uses)
 
     # --- what rules ask for
 
@@ -254,18 +215,15 @@ class Propagation:
         last = source[-1].strip() if source else ""
         self.movements.append(Movement(call.name, call.where, last, call.subject))
 
-    # --- afterwards
+    def _tensors(self) -> list[Tensor]:
+        """The labels of all activations, each once, and those of tensors used by themselves."""
+        tensors = {id(v): v for v in self._values.values() if isinstance(v, torch.Tensor)}
+        for value in self._values.values():
+            if isinstance(value, list):
+                tensors.update({id(v): v for v in value if isinstance(v, torch.Tensor)})
+        return list(tensors.values()) + list(self._direct.values())
 
-    def _silence_counted(self) -> None:
-        """What a normalisation counts has to be zero to be gone: in all that produces or shifts it."""
-        if not self._counted:
-            return
-        counted = np.unique(np.concatenate([self.space.roots(x) for x in self._counted]))
-        for use in self.uses:
-            if use.role == "reads" or use.tensor.rpartition(".")[2] in _STATISTICS:
-                continue
-            found = np.isin(self.space.roots(use.labels), counted)
-            use.consumed = found if use.consumed is None else use.consumed | found
+    # --- labels of the model's own tensors
 
     def _in_the_whole(self, weight: Weight, axis: int, labels: Tensor) -> Tensor:
         """Labels along an axis of a part of a tensor, as labels along that axis of all of it."""
@@ -285,47 +243,6 @@ class Propagation:
             rows = weight.shape[1 if weight.flipped else 0]
             labels = labels.narrow(0, weight.start, rows)
         return labels.t() if weight.flipped else labels
-
-    def _settle_direct_tensors(self) -> None:
-        """Tensors used by themselves become carriers along the one axis where their units differ."""
-        for name, labels in self._direct.items():
-            cause = Cause("forward", name, f"{name} is used directly and by a layer")
-            layer_uses = [use for use in self.uses if use.tensor == name]
-            if labels.dim() == 1 and layer_uses:
-                self.space.unite(layer_uses[0].labels, labels, cause)
-                continue
-            for use in layer_uses:
-                self.space.pin(use.labels, cause)
-                self.space.pin(labels, cause)
-        self._tie_to_one_axis(list(self._direct.values()))
-        for name, labels in self._direct.items():
-            axes = self.space.varying(labels)
-            known = any(use.tensor == name for use in self.uses)
-            if known or labels.dim() == 0:
-                continue
-            axis = axes[0] if axes else max(range(labels.dim()), key=lambda d: labels.shape[d])
-            along = labels.movedim(axis, 0).reshape(labels.shape[axis], -1)[:, 0].clone()
-            self.uses.append(Use(name, axis, "carries", "forward", along))
-
-    def _make_rectangular(self) -> None:
-        """No removal may leave a ragged tensor: units differ along one axis of each activation."""
-        tensors = {id(v): v for v in self._values.values() if isinstance(v, torch.Tensor)}
-        for value in self._values.values():
-            if isinstance(value, list):
-                tensors.update({id(v): v for v in value if isinstance(v, torch.Tensor)})
-        while self._tie_to_one_axis(list(tensors.values()) + list(self._direct.values())):
-            pass
-
-    def _tie_to_one_axis(self, tensors: list[Tensor]) -> bool:
-        changed = False
-        cause = Cause("forward", "forward", "removing single units would leave a ragged tensor")
-        for labels in tensors:
-            axes = self.space.varying(labels)
-            if len(axes) > 1:
-                free = max(axes, key=lambda d: (labels.shape[d], d))
-                self.space.tie(labels, [d for d in axes if d != free], cause)
-                changed = True
-        return changed
 
 
 def _placeholders(graph_module: torch.fx.GraphModule) -> list[Node]:

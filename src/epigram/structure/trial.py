@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from epigram.records import Attribute
     from epigram.structure.general import Subject
     from epigram.structure.grouping import SizedStructure
-    from epigram.structure.propagate import Movement, Propagation
+    from epigram.structure.notes import Movement
+    from epigram.structure.propagate import Propagation
 
 _TRIALS, _THOROUGH_TRIALS, _LEAST_TRIALS = 6, 16, 4
 _LEAST_OF_PARTS = 2

@@ -347,27 +347,35 @@ def few_batches(job: Job) -> list[tuple[Tensor, Tensor]]:
 
 
 def summarised(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """The spread over the seeds, and how far ahead of the best of the others at each share."""
+    """The spread over the seeds, and how far epigram is ahead of each of the others at each share."""
     cells = with_test_drop(cells, "adapted")
     spread = spreads(cells, FIGURES, name=lambda key: key.partition("/")[0])
-    ahead: dict[str, dict[str, float]] = {}
+    return {
+        "spread": spread,
+        "points_ahead_of": ahead(cells, "validation_accuracy"),
+        "test_points_ahead_of": ahead(cells, "test_accuracy"),
+    }
+
+
+def ahead(cells: Mapping[str, Any], figure: str) -> dict[str, dict[str, float]]:
+    """By share and seed, how many points epigram is ahead of each of the others, where both have the figure."""
+    found: dict[str, dict[str, float]] = {}
     for key, cell in cells.items():
         name, _, seed = key.partition("/")
         who, _, share = name.rpartition("-")
-        if who != OURS:
+        if who != OURS or figure not in cell:
             continue
         others = {
-            f"{them}{suffix}": cells[f"{them}-{share}{suffix}/{seed}"]["validation_accuracy"]
+            f"{them}{suffix}": cells.get(f"{them}-{share}{suffix}/{seed}", {}).get(figure)
             for suffix in ("", AS_LONG)
             for them in THEIRS
-            if f"{them}-{share}{suffix}/{seed}" in cells
         }
-        if others:
-            ahead[f"{share}/{seed}"] = {
-                them: round(100 * (cell["validation_accuracy"] - accuracy), 3)
-                for them, accuracy in others.items()
-            }
-    return {"spread": spread, "points_ahead_of": ahead}
+        found[f"{share}/{seed}"] = {
+            them: round(100 * (cell[figure] - accuracy), 3)
+            for them, accuracy in others.items()
+            if accuracy is not None
+        }
+    return {key: others for key, others in found.items() if others}
 
 
 def table(spread: Mapping[str, Any]) -> str:

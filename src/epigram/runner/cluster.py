@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, final
 
 from epigram.errors import ConfigError, ExecutorError
@@ -18,13 +17,6 @@ from epigram.runner.limits import Limits
 from epigram.runner.machines import ClusterSlot, Machines, Node
 from epigram.runner.order import Containment
 from epigram.runner.protocol import Exit, Handle, Job, Lease, Slot
-
-
-@dataclass
-class _Running:
-    job: Job
-    slot: ClusterSlot
-    begun: float = field(default_factory=time.monotonic)
 
 
 @final
@@ -60,7 +52,7 @@ class RayExecutor:
     ) -> None:
         self._study = study
         self._limits = limits or Limits()
-        self._running: dict[tuple[str, int], _Running] = {}
+        self._running: dict[tuple[str, int], ClusterSlot] = {}
         self._quarantined: dict[str, str] = {}
         self._ended: list[Exit] = []
         self._machines = Machines(
@@ -93,7 +85,7 @@ class RayExecutor:
 
     def slots(self) -> Sequence[Slot]:
         self._machines.look_again()
-        taken = {one.slot.id for one in self._running.values()} | self._quarantined.keys()
+        taken = {slot.id for slot in self._running.values()} | self._quarantined.keys()
         every = [slot for node in self._machines.nodes.values() for slot in node.slots]
         return [slot for slot in every if slot.id not in taken]
 
@@ -118,12 +110,12 @@ class RayExecutor:
         except ExecutorError as error:
             self._lose(node, str(error))
             raise ExecutorError(f"{node.machine.host}: {error}") from error
-        self._running[job.run_id, job.attempt] = _Running(job, mine)
+        self._running[job.run_id, job.attempt] = mine
         return Handle(job.run_id, job.attempt, mine.id, lease)
 
     def stop(self, h: Handle, hard: bool = False) -> None:
-        one = self._running.get((h.run_id, h.attempt))
-        node = self._machines.nodes.get(one.slot.node) if one is not None else None
+        slot = self._running.get((h.run_id, h.attempt))
+        node = self._machines.nodes.get(slot.node) if slot is not None else None
         if node is not None:
             node.warden.stop.remote(h.run_id, h.attempt, hard=hard)  # not waited for
 
@@ -178,7 +170,7 @@ class RayExecutor:
         note = f"the machine {node.machine.host} is lost: {why.splitlines()[0][:200]}"
         for slot in node.slots:
             self._quarantined[slot.id] = note
-        for key, one in list(self._running.items()):
-            if one.slot.node == node.name:
+        for key, slot in list(self._running.items()):
+            if slot.node == node.name:
                 del self._running[key]
                 self._ended.append(Exit(*key, "lost", None, None, 0.0, 0, note))

@@ -8,8 +8,8 @@ brought to the same share of its MACs (the first point at or below it).
 
 * ``epigram``: a twin is trained for the structure stage. After every epoch of its first ``--leaving`` part the
   units that are worth least for their MACs leave (``prune.keep_within``), down to a share that falls evenly to the
-  one asked for (0: all before it begins). A few epochs are too short for log alpha to come to rest, so units are ordered by where it will
-  (``prune.unit_worths``, of eight training batches).
+  one asked for (0: all before it begins). A few epochs are too short for log alpha to come to rest, so units are
+  ordered by where it will (``prune.unit_worths``, of eight training batches).
 * ``magnitude``, ``taylor``, ``bn-scale``: Torch-Pruning's group importance, global ranking, one per cent of the
   channels at a time; Taylor's gradients are taken anew before every step.
 
@@ -190,11 +190,10 @@ def planned(arguments: argparse.Namespace) -> list[str]:
     """All cells, a seed after the other; what the comparison needs least comes last."""
     found = []
     theirs = [who for who in THEIRS if who in arguments.contestants]
-    ours = [who for who in (OURS,) if who in arguments.contestants]
     for seed in arguments.seeds:
         names = ["adapted"]
         for share in arguments.shares:
-            names += [f"{who}-{share}" for who in (*ours, *theirs)]
+            names += [f"{who}-{share}" for who in (OURS, *THEIRS) if who in arguments.contestants]
         names += [f"{who}-{share}{AS_LONG}" for share in arguments.shares for who in theirs]
         found += [f"{name}/seed-{seed}" for name in names]
     return found
@@ -295,8 +294,8 @@ class Bench:
             )
 
         def on_epoch(end: EpochEnd) -> dict[str, float]:
-            last = min(end.epochs - 1, round(self.leaving * end.epochs))
-            if end.epoch <= last:
+            last = max(1, min(end.epochs - 1, round(self.leaving * end.epochs)))
+            if self.leaving and end.epoch <= last:
                 keep = kept_within(1.0 - (1.0 - share) * end.epoch / last)
                 learner.shrink_(keep, optimizer=end.optimizer)
             return {"macs_share": cost(twin.plain())}

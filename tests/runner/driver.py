@@ -21,9 +21,10 @@ from epigram.runner import Interrupts, Job, LocalExecutor, processor_slots, wind
 SAVES = "trap 'echo saved > checkpoint; exit 0' TERM; touch $EPIGRAM_ATTEMPT_DIR/ready; sleep 0.1"
 
 NAMELESS = """
-env -i setsid sh -c 'while :; do sleep 0.2; done' "$EPIGRAM_ATTEMPT_DIR" &
-touch "$EPIGRAM_ATTEMPT_DIR/ready"; sleep 1000
+env -i setsid sh -c ': > "$0/ready"; while :; do sleep 0.2; done' "$EPIGRAM_ATTEMPT_DIR" &
+sleep 1000
 """
+"""The daemon itself says that it is ready: before it is `sh`, it is an `env` that still has the tags."""
 
 
 def main(folder: Path, mode: str, level: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +36,27 @@ class Packed:
 
     Attributes:
         contents: what the file says.
-        data: the file.
         relative_error: root of the squared error of all weights over that of the weights themselves.
         step: of the weights.
         met: the target.
     """
 
     contents: FileContents
-    data: bytes
     relative_error: float
     step: float
     met: bool
 
+    @cached_property
+    def data(self) -> bytes:
+        """The file, coded when it is first asked for."""
+        return codec.encode(self.contents, profile="named")
+
 
 def read_checkpoint(path: str | Path) -> dict[str, NDArray[np.generic]]:
     """The tensors of a ``.safetensors`` file, or of a ``.pt`` state dict; pickled code is never run.
+
+    A state dict keeps its order. A ``.safetensors`` file has none and its reader gives a chance one, so its
+    tensors come by name: the same checkpoint is the same file each time.
 
     Raises:
         ConfigError: the file is neither, or holds something else than tensors.
@@ -59,7 +66,7 @@ def read_checkpoint(path: str | Path) -> dict[str, NDArray[np.generic]]:
     found: Any
     try:
         if path.suffix == ".safetensors":
-            found = load_safetensors(path.read_bytes())
+            found = dict(sorted(load_safetensors(path.read_bytes()).items()))
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -121,8 +128,7 @@ def pack(
         contents = _contents(state, scale * 2.0**octave, precision, price, metadata or {})
         lost = _lost(state, contents)
         error = math.sqrt(lost / power) if power else 0.0
-        data = codec.encode(contents, profile="named")
-        return Packed(contents, data, error, scale * 2.0**octave, met=True)
+        return Packed(contents, error, scale * 2.0**octave, met=True)
 
     if size_bytes is not None:
         return _search(
@@ -186,7 +192,7 @@ def _search(
         packed = at(octave)
     if best is not None:
         return best
-    return Packed(packed.contents, packed.data, packed.relative_error, packed.step, met=False)
+    return replace(packed, met=False)
 
 
 def _contents(

@@ -28,6 +28,8 @@ Floats = NDArray[np.floating[Any]]
 STATES = 8
 SEGMENT = 256
 AROUND = 32
+LANES = 512
+"""Segments at a time: what is worked on then fits into a processor's cache."""
 _LARGEST = 2**29
 
 
@@ -45,9 +47,9 @@ class CodeLengths:
         zero = np.log2(1 + 2 * mean)
         return cls(zero, zero - np.log2(2 * mean) + 1 + np.log2(1 + mean), np.log2(1 + 1 / mean))
 
-    def reshape(self, order: NDArray[np.int64]) -> CodeLengths:
-        """Of the places ``order``."""
-        return CodeLengths(self.zero[order], self.first[order], self.slope[order])
+    def at(self, places: NDArray[np.int64]) -> CodeLengths:
+        """Of some places, in their shape."""
+        return CodeLengths(self.zero[places], self.first[places], self.slope[places])
 
 
 def trellis_integers(
@@ -69,25 +71,30 @@ def trellis_integers(
     """
     count = len(scaled)
     cuts = np.arange(SEGMENT, count, SEGMENT)
-    inside = np.clip(cuts[None] + np.arange(-AROUND, AROUND)[:, None], 0, count - 1)
-    known = np.zeros(len(cuts) + 1, dtype=np.int64)
-    if len(cuts):
-        branches = _branches(scaled[inside], weight[inside], lengths.reshape(inside), price)
-        path = _viterbi(branches, moves, None, None)
-        known[1:] = path[AROUND]
-    places = np.arange(len(known) * SEGMENT).reshape(len(known), SEGMENT).T
-    real = places < count
-    order = np.minimum(places, count - 1)
-    branches = _branches(scaled[order], weight[order], lengths.reshape(order), price)
-    for branch in branches:
-        branch[~real] = 0.0
-    ends = np.append(known[1:], -1)
-    path = _viterbi(branches, moves, known, ends)
-    parity = (np.array(moves)[path[:-1]] ^ path[1:]) >> 1 & 1
-    grid = path[:-1] & 1
-    k = _indices(scaled[order], weight[order], lengths.reshape(order), price, grid, parity)
-    out: NDArray[np.int64] = (2 * k - np.sign(k) * grid).T.ravel()[:count]
-    return out
+    known = np.zeros(len(cuts) + 2, dtype=np.int64)
+    known[-1] = -1
+    out = np.empty(len(known) * SEGMENT, dtype=np.int64)
+    for first in range(0, len(cuts), LANES):
+        some = cuts[first : first + LANES]
+        inside = np.clip(some + np.arange(-AROUND, AROUND)[:, None], 0, count - 1)
+        chain = scaled[inside], weight[inside], lengths.at(inside)
+        known[1 + first : 1 + first + len(some)] = _viterbi(
+            _branches(*chain, price), moves, None, None
+        )[AROUND]
+    for first in range(0, len(cuts) + 1, LANES):
+        ends = known[first + 1 : first + 1 + LANES]
+        places = np.arange(first * SEGMENT, (first + len(ends)) * SEGMENT)
+        places = places.reshape(-1, SEGMENT).T
+        inside = np.minimum(places, count - 1)
+        chain = scaled[inside], weight[inside], lengths.at(inside)
+        branches = _branches(*chain, price)
+        branches[:, places >= count] = 0.0
+        path = _viterbi(branches, moves, known[first : first + len(ends)], ends)
+        parity = (np.array(moves)[path[:-1]] ^ path[1:]) >> 1 & 1
+        grid = path[:-1] & 1
+        k = _indices(*chain, price, grid, parity)
+        out[first * SEGMENT :][: places.size] = (2 * k - np.sign(k) * grid).T.ravel()
+    return out[:count]
 
 
 def _candidates(
@@ -112,16 +119,16 @@ def _cost(
     return total
 
 
-def _branches(scaled: Floats, weight: Floats, lengths: CodeLengths, price: float) -> list[Floats]:
-    """The least cost of an index of each grid and parity, in the order 2 * grid + parity."""
-    out = []
+def _branches(scaled: Floats, weight: Floats, lengths: CodeLengths, price: float) -> Floats:
+    """The least cost of an index of each grid and parity, first axis 2 * grid + parity."""
+    out = np.empty((4, *scaled.shape))
     for grid in (0, 1):
         for parity in (0, 1):
             costs = [
                 _cost(k, scaled, weight, lengths, price, grid)
                 for k in _candidates(scaled, grid, parity)
             ]
-            out.append(np.minimum(*costs))
+            np.minimum(*costs, out=out[2 * grid + parity])
     return out
 
 
@@ -142,37 +149,36 @@ def _indices(
 
 
 def _viterbi(
-    branches: Sequence[Floats],
+    branches: Floats,
     moves: Sequence[int],
     start: NDArray[np.int64] | None,
     end: NDArray[np.int64] | None,
 ) -> NDArray[np.int64]:
     """The states before each step and after the last, [steps + 1, lanes]; ``end`` -1 leaves it open."""
-    steps, lanes = branches[0].shape
+    _, steps, lanes = branches.shape
     into = [
         [(s, p) for s in range(STATES) for p in (0, 1) if moves[s] ^ 2 * p == t]
         for t in range(STATES)
     ]
-    cost = np.zeros((STATES, lanes), dtype=np.float64)
+    source = np.array([[s for s, _ in pair] for pair in into])
+    branch = np.array([[2 * (s & 1) + p for s, p in pair] for pair in into])
+    every = np.arange(lanes)
+    cost = np.zeros((STATES, lanes))
     if start is not None:
         cost[:] = np.inf
-        cost[start, np.arange(lanes)] = 0.0
+        cost[start, every] = 0.0
     came = np.empty((steps, STATES, lanes), dtype=np.bool_)
     for step in range(steps):
-        new = np.empty_like(cost)
-        for t, ((s, p), (other, q)) in enumerate(into):
-            one = cost[s] + branches[2 * (s & 1) + p][step]
-            two = cost[other] + branches[2 * (other & 1) + q][step]
-            np.less(two, one, out=came[step, t])
-            np.minimum(one, two, out=new[t])
-        cost = new
+        here = branches[:, step]
+        one = cost[source[:, 0]] + here[branch[:, 0]]
+        two = cost[source[:, 1]] + here[branch[:, 1]]
+        np.less(two, one, out=came[step])
+        cost = np.minimum(one, two)
     last = np.argmin(cost, axis=0)
     if end is not None:
         last = np.where(end >= 0, end, last)
-    source = np.array([[s for s, _ in pair] for pair in into])
     path = np.empty((steps + 1, lanes), dtype=np.int64)
     path[steps] = last
-    every = np.arange(lanes)
     for step in range(steps - 1, -1, -1):
         last = source[last, came[step, last, every].astype(np.int64)]
         path[step] = last

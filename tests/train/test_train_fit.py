@@ -332,3 +332,20 @@ def test_progress_is_rewritten_on_a_terminal(
     assert out.getvalue().count("structure 1/2") > 2  # updated within the epoch
     assert "\x1b[2K" in out.getvalue()  # by erasing the line
     assert out.getvalue().count("\n") <= 2
+
+
+def test_the_time_left_forgets_what_was_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first epoch of a minute, since a teacher answered in it, and the others of a second."""
+    console, now = Console(file=io.StringIO(), width=200), [0.0]
+    monkeypatch.setattr("epigram.train.progress.time.monotonic", lambda: now[0])
+    line = ProgressLine(console)
+    line.begin(stage="bits", epochs=20, steps_per_epoch=10, step=0)
+    for epoch, seconds in enumerate([60.0, 1.0, 1.0], start=1):
+        now[0] += seconds
+        line.epoch({"epoch": epoch, "step": 10 * epoch, "train": {"nll": 1.0}})
+    shown = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [text.split("  ")[2] for text in shown] == [
+        "1m00s + 19m00s",
+        "1m01s + 18s",
+        "1m02s + 17s",
+    ]

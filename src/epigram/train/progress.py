@@ -42,7 +42,7 @@ class ProgressLine:
         self._started = self._shown = time.monotonic()
         self._first_step = self._recent_step = step
         self._recent = self._started
-        self._step_seconds = 0.0
+        self._step_seconds, self._measured = 0.0, 0
         self._last = {}
         if self.console.is_terminal:
             self._live = Live(console=self.console, auto_refresh=False)
@@ -80,8 +80,9 @@ class ProgressLine:
     def _measure(self, step: int, now: float) -> None:
         if step > self._recent_step:
             latest = (now - self._recent) / (step - self._recent_step)
-            mixed = 0.7 * self._step_seconds + 0.3 * latest
-            self._step_seconds = mixed if self._step_seconds else latest
+            self._measured += 1  # the first holds what is done once, such as a teacher's answers
+            kept = 0.7 if self._measured > 2 else 0.0
+            self._step_seconds = kept * self._step_seconds + (1 - kept) * latest
             self._recent, self._recent_step = now, step
 
     def _line(self, epoch: int, step: int, train: Mapping[str, float]) -> str:

@@ -91,14 +91,14 @@ def candidate(epoch: int, size: int, control: float) -> Candidate:
     return Candidate(epoch, data=bytes(size), predicted_bytes=size, control=control)
 
 
-def test_the_front_holds_what_nothing_beats_the_later_of_equals():
+def test_the_front_holds_what_nothing_of_its_size_beats_the_later_of_equals():
     front = Front(Floor("accuracy", 0.9))
     for epoch, size, control in (
-        (1, 100, 0.90), (2, 120, 0.95), (3, 110, 0.89), (4, 90, 0.80), (5, 100, 0.90),
-        (6, 80, math.nan), (7, 120, 0.94),
+        (1, 1000, 0.95), (2, 1010, 0.93), (3, 1100, 0.94), (4, 1110, 0.96), (5, 990, 0.95),
+        (6, 980, math.nan), (7, 990, 0.95), (8, 1110, 0.95),
     ):  # fmt: skip
         front.offer(candidate(epoch, size, control))
-    assert [(c.epoch, c.size_bytes) for c in front.kept] == [(4, 90), (5, 100), (2, 120)]
+    assert [(c.epoch, c.size_bytes) for c in front.kept] == [(7, 990), (3, 1100), (4, 1110)]
     other = Front(Floor("accuracy", 0.9))
     other.load(front.state())
     assert other.kept == front.kept

@@ -1,4 +1,4 @@
-"""Files that a stage passed on its way: none of them is beaten in size and metric by another."""
+"""Files that a stage passed on its way: none of them is beaten in size and metric by another of about its size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import torch
 
 from epigram.records import Floor
 
-MOST = 24
+MOST = 48
+SAME_SIZE = 1.03
+"""Up to this factor two files are of about the same size."""
 
 
 @dataclass(frozen=True)
@@ -49,32 +51,30 @@ class Front:
     kept: list[Candidate] = field(default_factory=list)
 
     def offer(self, candidate: Candidate) -> None:
-        """Keep it unless a kept one is as small and as good; drop those that it beats.
+        """Keep it unless a kept one of about its size is as small and as good; drop those of about its size that it beats.
 
-        The later of two equals is kept. Where there are too many, the one goes whose neighbours are
-        nearest in size.
+        Files of other sizes are kept, whatever the control split says of them: its noise is as large as what a tenth
+        of the bytes is worth, and validation judges in the end. The later of two equals is kept. Where there are too many,
+        the one goes whose neighbours are nearest in size.
         """
         if not np.isfinite(candidate.control):
             return
-        margin = self.floor.margin
-        if any(
-            other.size_bytes <= candidate.size_bytes
-            and margin(other.control) >= margin(candidate.control)
-            and (other.size_bytes, other.control) != (candidate.size_bytes, candidate.control)
-            for other in self.kept
-        ):
+        if any(self._beats(other, candidate) for other in self.kept):
             return
-        stays = [
-            other
-            for other in self.kept
-            if other.size_bytes < candidate.size_bytes
-            or margin(other.control) > margin(candidate.control)
-        ]
+        stays = [other for other in self.kept if not self._beats(candidate, other)]
         self.kept = sorted([*stays, candidate], key=lambda c: c.size_bytes)
         if len(self.kept) > MOST:
             sizes = [c.size_bytes for c in self.kept]
             gaps = [sizes[i + 1] / sizes[i - 1] for i in range(1, len(sizes) - 1)]
             del self.kept[1 + int(np.argmin(gaps))]
+
+    def _beats(self, one: Candidate, other: Candidate) -> bool:
+        """Is ``one`` as small, not much smaller, as good, and, where both are the same, later?"""
+        if not one.size_bytes <= other.size_bytes <= SAME_SIZE * one.size_bytes:
+            return False
+        better = self.floor.margin(one.control) - self.floor.margin(other.control)
+        equal = one.size_bytes == other.size_bytes and better == 0
+        return one.epoch >= other.epoch if equal else better >= 0
 
     def state(self) -> list[dict[str, Any]]:
         """Tensors and numbers, for a checkpoint."""

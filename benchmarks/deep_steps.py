@@ -6,7 +6,7 @@ The narrow networks have an eighth of the width, so that two cores can do them; 
 images: ``--plain`` steps of the plain network from random weights, then ``--steps`` of its twin at the
 recipe's own settings for the structure stage, whose schedule is laid over these steps (KL warm-up, decay;
 an *epoch* of the shrinking rule is a twentieth of them). The KL is weighted as heavily per image as 40 000 images would.
-The full networks are only timed (``--timed`` steps each).
+The full networks take a share of these steps, ``FULL`` says which.
 
 Of each: NLL of the sampled network at the beginning and at the end, the first step that was not finite,
 units left and when they left, milliseconds a step (plain, twin at first, twin at the end), and the largest
@@ -59,7 +59,8 @@ NARROW: Mapping[str, tuple[str, Callable[[], nn.Module]]] = {
     "vgg16-narrow": ("vgg16/cifar10-jpeg", partial(VGG16, width=0.125, hidden=64)),
     "resnet50-narrow": ("resnet50/cifar10-jpeg", partial(CifarResNet50, width=0.125)),
 }
-FULL = {"vgg16": "vgg16/cifar10-jpeg", "resnet50": "resnet50/cifar10-jpeg"}
+FULL = {"vgg16": ("vgg16/cifar10-jpeg", 1 / 2), "resnet50": ("resnet50/cifar10-jpeg", 1 / 6)}
+"""Recipe, and share of the steps."""
 FIGURES = (
     "plain_nll",
     "nll_first",
@@ -79,7 +80,6 @@ def main() -> int:
     flags.add_argument("--networks", nargs="+", choices=[*NARROW, *FULL], default=[*NARROW, *FULL])
     flags.add_argument("--plain", type=int, default=300, help="steps of the plain network")
     flags.add_argument("--steps", type=int, default=800, help="steps of the twin")
-    flags.add_argument("--timed", type=int, default=3, help="steps of the full networks")
     flags.add_argument("--batch-size", type=int, default=32)
     flags.add_argument("--amp", choices=("none", "bf16"), default="none")
     flags.add_argument("--child", help=argparse.SUPPRESS)
@@ -96,10 +96,7 @@ def main() -> int:
         "deep_steps",
         about=record.origin(seeds=arguments.seeds),
         settings={
-            **{
-                key: getattr(arguments, key)
-                for key in ("plain", "steps", "timed", "batch_size", "amp")
-            },
+            **{key: getattr(arguments, key) for key in ("plain", "steps", "batch_size", "amp")},
             "examples": EXAMPLES,
             "structure": to_dict(recipes.get("resnet50/cifar10-jpeg").settings.structure),
         },
@@ -118,9 +115,8 @@ def main() -> int:
 
 
 def cells_of(networks: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """Narrow networks at every seed, full ones at the first."""
-    narrow = [f"{name}/seed-{seed}" for seed in seeds for name in networks if name in NARROW]
-    return [*narrow, *(f"{name}/seed-{seeds[0]}" for name in networks if name in FULL)]
+    """Every network at every seed."""
+    return [f"{name}/seed-{seed}" for seed in seeds for name in networks]
 
 
 def in_a_child(key: str) -> dict[str, Any]:
@@ -143,12 +139,12 @@ def in_a_child(key: str) -> dict[str, Any]:
 def one(key: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Plain steps, then the twin's."""
     name, _, seed = key.partition("/seed-")
-    timed = name in FULL
-    recipe = without_test(recipes.get(FULL[name] if timed else NARROW[name][0]))
+    of, share = FULL[name] if name in FULL else (NARROW[name][0], 1.0)
+    recipe = without_test(recipes.get(of))
     torch.manual_seed(int(seed))
-    model = recipe.build() if timed else NARROW[name][1]()
+    model = recipe.build() if name in FULL else NARROW[name][1]()
     feed = images(recipe, int(seed), arguments.batch_size)
-    plain_steps, steps = (arguments.timed,) * 2 if timed else (arguments.plain, arguments.steps)
+    plain_steps, steps = (max(1, int(share * n)) for n in (arguments.plain, arguments.steps))
     common = {"epochs": 1, "batch_size": arguments.batch_size, "amp": arguments.amp}
     plain = replace(recipe.settings.plain, **common, lr_warmup_epochs=0.1)
     before = peak_mib()
@@ -172,9 +168,9 @@ def one(key: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "seed": int(seed),
         "first_step_not_finite": broken,
-        "plain_nll": None if timed else mean(nll[-max(1, plain_steps // 10) :]),
-        "nll_first": None if timed else mean(sampled[:tenth]),
-        "nll_last": None if timed else mean(sampled[-tenth:]),
+        "plain_nll": mean(nll[-max(1, plain_steps // 10) :]),
+        "nll_first": mean(sampled[:tenth]),
+        "nll_last": mean(sampled[-tenth:]),
         "nll": [mean(sampled[i : i + tenth]) for i in range(0, len(sampled), tenth)],
         "units": units,
         "units_left": sum(kept for kept, _ in twin.units_kept().values()),

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from epigram import cosine
 from epigram.errors import ConfigError
 
 IntArray: TypeAlias = NDArray[np.int64]
@@ -133,6 +134,8 @@ class Structure:
 class CodedTensor:
     """One tensor of the small network as integers: value = step_size * symbols.
 
+    ``cosine``: the symbols of its last two axes are coefficients of a cosine transform (``epigram.cosine``).
+
     ``shape`` is the small network's; ``dense_shape`` the original's. ``live`` marks the positions of
     axis ``live_axis`` that are not identically zero; dead ones cost no symbols (their symbols are 0).
     """
@@ -143,6 +146,7 @@ class CodedTensor:
     step_size: float
     live: BoolArray | None = None
     live_axis: int = 1
+    cosine: bool = field(default=False, kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -150,6 +154,9 @@ class CodedTensor:
 
     def values(self) -> NDArray[np.float32]:
         """The decoded tensor, exactly as every reader gets it."""
+        if self.cosine:
+            numbers = cosine.kernels(self.symbols).astype(np.float64)
+            return (numbers * (self.step_size * cosine.UNIT)).astype(np.float32)
         return (self.symbols.astype(np.float64) * self.step_size).astype(np.float32)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,11 @@ def corpus() -> list[tuple[bytes, Shapes]]:
         RawTensor("n", (), np.array(7, dtype=np.int64)),
         RawTensor("v", (6,), rng.normal(size=4).astype(np.float32)),
     )
+    coefficients = replace(tensors[3], cosine=True)
     out = []
-    for some in (tensors[:2], tensors[2:4], tensors[4:], tensors[1:2], tensors[3:4]):
+    for some in (
+        tensors[:2], tensors[2:4], tensors[4:], tensors[1:2], tensors[3:4], (coefficients, tensors[1]),
+    ):  # fmt: skip
         edits = (GroupEdit("a", np.array([1, 0, 1, 1, 0, 1], dtype=bool)),)
         numbers = {"a.heads": 3} if len(some) == 1 else {}
         contents = FileContents(some, edits, {"key": "value"}, numbers)
@@ -150,6 +154,7 @@ def of_values(rng: random.Random, data: bytes, shapes: Shapes) -> bytes | None:
             limits=SMALL_LIMITS,
             version=envelope.version,
             numbers=envelope.numbers,
+            cosine=envelope.cosine,
         )
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -159,7 +164,8 @@ def of_values(rng: random.Random, data: bytes, shapes: Shapes) -> bytes | None:
 
 def _wrapped(inside: bytes, envelope: Envelope, rng: random.Random) -> bytes:
     numbers = envelope.numbers != (rng.random() < 0.05)
-    data = bytearray(wrap(inside, envelope.profile, numbers=numbers))
+    cosine = envelope.cosine != (rng.random() < 0.05)
+    data = bytearray(wrap(inside, envelope.profile, numbers=numbers, cosine=cosine))
     if rng.random() < 0.15:  # the older version reads the same stream otherwise
         from zlib import crc32
 

@@ -34,6 +34,7 @@ def tensor(**changes: Any) -> CodedTensor:
         (FileContents((tensor(name="\ud800"),)), "Unicode"),
         (FileContents((GOOD,), (GroupEdit("fc", np.ones((2, 2), bool)),)), "boolean per unit"),
         (FileContents((GOOD,), (), {"k": "x" * 300_000}), "names and metadata"),
+        (FileContents((tensor(cosine=True),)), "fc.weight: got coefficients of shape"),
         (FileContents((GOOD,), numbers={"fc.heads": -1}), "fc.heads: got the number -1"),
         (FileContents((GOOD,), numbers={"fc.heads": 2**31}), "fc.heads: got the number"),
     ],

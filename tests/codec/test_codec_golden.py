@@ -57,7 +57,7 @@ def test_the_same_contents_give_the_same_bytes(profile: Literal["bare", "named"]
 @pytest.mark.parametrize("profile", PROFILES)
 def test_numbers_of_modules_are_held_beside_the_rest(profile: Literal["bare", "named"]) -> None:
     expected = SCRIPT.with_numbers()
-    data = SCRIPT.path(profile, numbers=True).read_bytes()
+    data = SCRIPT.path(profile, "numbers").read_bytes()
     assert codec.encode(expected, profile=profile) == data
     got = codec.decode(data, dense_shapes=DENSE)
     assert dict(got.numbers) == dict(expected.numbers)
@@ -66,6 +66,20 @@ def test_numbers_of_modules_are_held_beside_the_rest(profile: Literal["bare", "n
     assert codec.inspect(data)["numbers"] == dict(expected.numbers)
     assert codec.breakdown(data, dense_shapes=DENSE).total == len(data)
     assert len(data) - len(SCRIPT.path(profile).read_bytes()) < 60
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_coefficients_of_kernels_are_held(profile: Literal["bare", "named"]) -> None:
+    expected = SCRIPT.with_coefficients()
+    data = SCRIPT.path(profile, "cosine").read_bytes()
+    assert codec.encode(expected, profile=profile) == data
+    dense = {tensor.name: tensor.dense_shape for tensor in expected.tensors}
+    got = codec.decode(data, dense_shapes=dense)
+    for ours, theirs in zip(got.tensors, expected.tensors, strict=True):
+        np.testing.assert_array_equal(ours.values(), theirs.values())
+    whole = -859_199_397  # units of 2**-30 steps, of the first place: what any reader gets
+    assert got.tensors[0].values()[0, 0, 0, 0] == np.float32(0.0625 * whole * 2.0**-30)
+    assert codec.breakdown(data, dense_shapes=dense).total == len(data)
 
 
 @pytest.mark.parametrize("profile", PROFILES)

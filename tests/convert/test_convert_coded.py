@@ -34,6 +34,35 @@ def test_it_computes_what_a_reader_of_its_symbols_computes():
         assert np.allclose(decoded, plain.get_parameter(name).detach().numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("amp", [False, True])
+def test_the_coefficients_of_kernels_say_what_a_reader_gets(amp: bool):
+    coded = CodedNetwork(network(), settings=CodingSettings(kernels="cosine", learned_steps=False))
+    parts = coded.parameters_by_name()
+    assert [name for name, part in parts.items() if part.cosine] == ["0.weight"]
+    assert [tuple(f.shape) for f in parts["0.weight"].prior.factors] == [(1, 1, 3, 1), (1, 1, 1, 3)]
+    elbo = ELBO(coded.train(), num_train_examples=10)
+    with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        elbo(coded(torch.randn(8, 1, 4, 4)).float().square().mean()).backward()
+    assert parts["0.weight"].value.grad.any() and parts["0.weight"].prior.factors[0].grad.any()
+    tensors = tuple(
+        CodedTensor(n, p.symbols().shape, p.symbols(), p.step, cosine=p.cosine)
+        for n, p in parts.items()
+    )
+    read = codec.decode(codec.encode(FileContents(tensors), profile="named"))
+    plain = coded.eval().plain()
+    for tensor in read.tensors:
+        assert np.array_equal(tensor.values(), plain.get_parameter(tensor.name).detach().numpy())
+
+
+def test_coefficients_of_small_steps_keep_the_network():
+    net, settings = network().eval(), CodingSettings(kernels="cosine")
+    steps = {name: 1e-6 for name, _ in net.named_parameters()}
+    x = torch.randn(5, 1, 4, 4)
+    assert torch.allclose(
+        CodedNetwork(net, steps=steps, settings=settings).eval()(x), net(x), atol=1e-3
+    )
+
+
 def test_small_steps_keep_the_network():
     net = network().eval()
     x = torch.randn(5, 1, 4, 4)

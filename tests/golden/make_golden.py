@@ -57,12 +57,22 @@ def with_numbers() -> FileContents:
     return replace(contents(), numbers=numbers)
 
 
-def path(profile: str, *, numbers: bool = False) -> Path:
-    """Where the golden file of a profile is."""
-    return HERE / f"v{VERSION}-{profile}{'-numbers' * numbers}.epg"
+def with_coefficients() -> FileContents:
+    """The same, the kernels by their cosine transform, and others as they are."""
+    tensors = contents().tensors
+    first = replace(tensors[0], cosine=True)
+    other = CodedTensor("conv2.weight", (3, 6, 5, 4), _pattern(3, 2, 5, 4), 0.5)
+    again = replace(other, name="conv3.weight", cosine=True)
+    return replace(contents(), tensors=(first, *tensors[1:], other, again))
+
+
+def path(profile: str, beside: str = "") -> Path:
+    """Where the golden file of a profile is; ``beside``: ``"numbers"`` or ``"cosine"``."""
+    return HERE / f"v{VERSION}-{profile}{'-' * bool(beside)}{beside}.epg"
 
 
 if __name__ == "__main__":
     for profile in PROFILES:
         path(profile).write_bytes(codec.encode(contents(), profile=profile))
-        path(profile, numbers=True).write_bytes(codec.encode(with_numbers(), profile=profile))
+        path(profile, "numbers").write_bytes(codec.encode(with_numbers(), profile=profile))
+        path(profile, "cosine").write_bytes(codec.encode(with_coefficients(), profile=profile))

@@ -8,6 +8,7 @@ from epigram.codec.limits import Limits
 from epigram.codec.raw import dtype_code
 from epigram.codec.shapes import check_elements
 from epigram.codec.steps import representable_step
+from epigram.cosine import MOST, has_kernels
 from epigram.errors import ConfigError, FormatError
 from epigram.records import CodedTensor, FileContents, RawTensor
 
@@ -64,6 +65,11 @@ def _check_shape(tensor: CodedTensor | RawTensor) -> None:
 
 def _check_coded(tensor: CodedTensor) -> None:
     name, step = tensor.name, tensor.step_size
+    if tensor.cosine and not has_kernels(tensor.shape):
+        raise ConfigError(
+            f"{name}: got coefficients of shape {tensor.shape}, expected those of two-dimensional kernels of 2 to "
+            f"{MOST} places along both axes"
+        )
     if tensor.symbols.dtype != np.int32:
         raise ConfigError(f"{name}: got symbols of {tensor.symbols.dtype}, expected int32")
     if representable_step(step) != step:

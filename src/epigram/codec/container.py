@@ -17,6 +17,8 @@ READABLE = (1, 2)
 PROFILES: dict[int, Profile] = {0: "bare", 1: "named"}
 NUMBERS = 2
 """Added to a profile where the stream holds numbers that modules keep beside their tensors."""
+COSINE = 4
+"""Added to a profile where symbols of some tensors are coefficients of a cosine transform."""
 CHECKSUM_BYTES = 4
 _SHORTEST = len(MAGIC) + 1 + 1 + CHECKSUM_BYTES
 
@@ -30,11 +32,13 @@ class Envelope:
     header_bytes: int
     stream: bytes
     numbers: bool = False
+    cosine: bool = False
 
 
-def wrap(stream: bytes, profile: Profile, *, numbers: bool = False) -> bytes:
+def wrap(stream: bytes, profile: Profile, *, numbers: bool = False, cosine: bool = False) -> bytes:
     """The file around a stream."""
-    number = next(code for code, name in PROFILES.items() if name == profile) + NUMBERS * numbers
+    number = next(code for code, name in PROFILES.items() if name == profile)
+    number += NUMBERS * numbers + COSINE * cosine
     start = MAGIC + bytes([VERSION << 4 | number])
     bare = len(start) + len(stream) + CHECKSUM_BYTES
     length = next(n for n in range(1, 6) if len(_varint(bare + n)) == n)
@@ -59,11 +63,11 @@ def unwrap(data: bytes, limits: Limits) -> Envelope:
             f"file: got format version {version}, expected one of {READABLE}; it was written by another "
             "release of epigram, or is damaged"
         )
-    profile, numbers = number & ~NUMBERS, bool(number & NUMBERS)
-    if profile not in PROFILES or (numbers and version < VERSION):
+    profile, more = number & ~(NUMBERS | COSINE), number & (NUMBERS | COSINE)
+    if profile not in PROFILES or (more and version < VERSION):
         raise FormatError(
-            f"file: got profile {number} of version {version}, expected one of {PROFILES}, and "
-            f"{NUMBERS} more from version {VERSION} on where it holds numbers"
+            f"file: got profile {number} of version {version}, expected one of {PROFILES}, and from version "
+            f"{VERSION} on {NUMBERS} more where it holds numbers, {COSINE} more where it holds coefficients"
         )
     limits.check("file bytes", len(data), "max_file_bytes")
     length, start = _read_varint(data, len(MAGIC) + 1)
@@ -72,7 +76,14 @@ def unwrap(data: bytes, limits: Limits) -> Envelope:
     body, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if start > len(body) or crc32(body) != int.from_bytes(checksum, "little"):
         raise FormatError("file: the checksum does not match; the file is damaged")
-    return Envelope(version, PROFILES[profile], start, body[start:], numbers)
+    return Envelope(
+        version,
+        PROFILES[profile],
+        start,
+        body[start:],
+        numbers=bool(more & NUMBERS),
+        cosine=bool(more & COSINE),
+    )
 
 
 def _varint(value: int) -> bytes:

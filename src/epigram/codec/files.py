@@ -13,7 +13,7 @@ from epigram.codec.reader import Reader
 from epigram.codec.shapes import Shape
 from epigram.codec.writer import Writer
 from epigram.errors import ConfigError, FormatError
-from epigram.records import FileContents
+from epigram.records import CodedTensor, FileContents
 
 
 def encode(
@@ -35,7 +35,9 @@ def encode(
     """
     writer = Writer(fit_for(0))
     write(writer, contents, profile, state_names)
-    return wrap(writer.finish(), profile, numbers=bool(contents.numbers))
+    return wrap(
+        writer.finish(), profile, numbers=bool(contents.numbers), cosine=has_cosine(contents)
+    )
 
 
 def decode(
@@ -88,8 +90,14 @@ def write(
         present=present,
         limits=Limits(),
         numbers=bool(contents.numbers),
+        cosine=has_cosine(contents),
         quick=quick,
     )
+
+
+def has_cosine(contents: FileContents) -> bool:
+    """Are symbols of some tensor coefficients of a cosine transform?"""
+    return any(isinstance(tensor, CodedTensor) and tensor.cosine for tensor in contents.tensors)
 
 
 def read(
@@ -113,6 +121,7 @@ def read(
             limits=limits,
             version=envelope.version,
             numbers=envelope.numbers,
+            cosine=envelope.cosine,
         )
     except MemoryError as error:
         raise FormatError("file: it asks for more memory than there is; lower limits") from error

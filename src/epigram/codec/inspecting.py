@@ -73,6 +73,8 @@ def _named(contents: FileContents) -> dict[str, Any]:
         if isinstance(tensor, CodedTensor):
             entry |= {"kind": "coded", "step_size": tensor.step_size}
             entry["nonzero"] = int((tensor.symbols != 0).sum())
+            if tensor.cosine:
+                entry["cosine"] = True
             if tensor.live is not None:
                 entry["live"] = {"axis": tensor.live_axis, "positions": int(tensor.live.sum())}
         else:

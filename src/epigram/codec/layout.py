@@ -24,6 +24,7 @@ from epigram.codec.shapes import Shape, ShapeStates, check_elements, code_finger
 from epigram.codec.steps import MANTISSA_BITS, step_code, step_value
 from epigram.codec.symbols import TRIED, SymbolStates, tensor_bits
 from epigram.codec.text import TextStates
+from epigram.cosine import by_frequency, from_frequency, has_kernels
 from epigram.errors import FormatError
 from epigram.records import CodedTensor, FileContents, GroupEdit, RawTensor
 
@@ -109,12 +110,13 @@ def code_contents(
     limits: Limits,
     version: int = VERSION,
     numbers: bool = False,
+    cosine: bool = False,
     quick: bool = False,
 ) -> FileContents:
     """The whole stream.
 
-    ``version`` is the format's; ``numbers`` says whether some of modules are held; ``quick`` takes the scaled tables
-    untried.
+    ``version`` is the format's; ``numbers`` says whether some of modules are held, ``cosine`` whether symbols may be
+    coefficients; ``quick`` takes the scaled tables untried.
     """
     heads = code_heads(coder, contents, limits)
     text = TextStates(limits)
@@ -136,7 +138,7 @@ def code_contents(
     check_elements(limits, small)
     tries = contents is not None and not quick and _told(contents) <= TRIED
     coder.use(fit_for(_work(heads, small)))
-    body = Body(coder, limits, version, tries=tries)
+    body = Body(coder, limits, version, tries=tries, cosine=cosine)
     tensors = tuple(
         body.code(
             head,
@@ -172,8 +174,11 @@ def _told(contents: FileContents) -> int:
 class Body:
     """The values of the tensors, one after the other."""
 
-    def __init__(self, coder: Coder, limits: Limits, version: int, *, tries: bool) -> None:
+    def __init__(
+        self, coder: Coder, limits: Limits, version: int, *, tries: bool, cosine: bool
+    ) -> None:
         self._coder = coder
+        self._transformed = Flag() if cosine else None
         self._masks = MaskStates(limits)
         self._first = FirstStates() if version == 1 else None
         self._symbols = SymbolStates(tries=tries, kit=coder.kit)
@@ -201,20 +206,32 @@ class Body:
         if tensor is not None:
             given = tensor.symbols if live is None else np.compress(live, tensor.symbols, axis)
         label = f"bias:{name}" if len(shape) < 2 else f"symbols:{name}"
+        is_cosine = self._code_transformed(shape, tensor)
+        told = tuple(kept)
+        if is_cosine:
+            told = (kept[0], kept[2] * kept[3], kept[1])
+            given = None if given is None else by_frequency(given)
         flat = None if given is None else given.ravel()
         if self._first is not None:
-            count = math.prod(kept)
-            packed = code_first_symbols(self._coder, self._first, label, flat, count)
+            packed = code_first_symbols(self._coder, self._first, label, flat, math.prod(kept))
         else:
-            packed = self._symbols.code(self._coder, label, flat, tuple(kept))
-        packed = packed.reshape(kept)
+            packed = self._symbols.code(self._coder, label, flat, told)
+        packed = from_frequency(packed, kept) if is_cosine else packed.reshape(kept)
         if implied:
             live = _alive(packed, axis)
         elif live is not None:
             whole = np.zeros(shape, dtype=np.int32)
             whole[(slice(None),) * axis + (live,)] = packed
             packed = whole
-        return CodedTensor(name, dense, packed, step, live, axis)
+        return CodedTensor(name, dense, packed, step, live, axis, cosine=is_cosine)
+
+    def _code_transformed(self, shape: Shape, tensor: CodedTensor | None) -> bool:
+        """Are the symbols coefficients?"""
+        if self._transformed is None or not has_kernels(shape):
+            return False
+        self._coder.section("scales")
+        given = None if tensor is None else int(tensor.cosine)
+        return bool(self._coder.flag(self._transformed, given))
 
     def _code_live(
         self, shape: Shape, tensor: CodedTensor | None

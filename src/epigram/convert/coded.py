@@ -69,6 +69,7 @@ class CodedNetwork(nn.Module):
             raise ConfigError(
                 f"CodedNetwork: {unknown[0]!r} is not among the parameters {sorted(parameters)}"
             )
+        kernels = _kernels(self.network) if settings.kernels == "cosine" else set()
         self.names = tuple(parameters)
         self.coded = nn.ModuleList(
             CodedParameter(
@@ -77,6 +78,7 @@ class CodedNetwork(nn.Module):
                 live=torch.from_numpy(live[name]) if name in live else None,
                 settings=settings,
                 fixed=name in fixed,
+                cosine=id(parameter) in kernels,
             )
             for name, parameter in parameters.items()
         )
@@ -222,3 +224,9 @@ class CodedNetwork(nn.Module):
                 "the bits pass"
             )
         return []
+
+
+def _kernels(network: nn.Module) -> set[int]:
+    """Which parameters are weights of two-dimensional convolutions, by identity."""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d)
+    return {id(module.weight) for module in network.modules() if isinstance(module, kinds)}

@@ -1,6 +1,6 @@
 """One parameter as symbols times a step, and what its symbols cost under a learned prior.
 
-value / step ──▶ round ──▶ × step ──▶ the network           (straight-through gradient)
+value / step ──▶ round ──▶ × step ──▶ the network           (straight-through gradient; of coefficients, their kernels)
       └──▶ + uniform noise ──▶ prior ──▶ bits
 """
 
@@ -16,7 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from epigram.convert.coding import FLIP_MEMORY, CodingSettings
+from epigram.cosine import has_kernels
 from epigram.errors import ConfigError
+from epigram.maths.cosine import coefficients_of, kernels_of
 from epigram.maths.rate import rounded, writable
 from epigram.priors.symbols import SymbolPrior
 
@@ -33,6 +35,7 @@ class CodedParameter(nn.Module):
         live: which inputs (axis 1) take symbols at all; None = all.
         settings: prior, steps, and what the rate is taken of; its axes are for weights, not for vectors.
         fixed: a constant of whole numbers, coded with a step of 1 and not trained.
+        cosine: symbols are coefficients of the cosine transform of each kernel (last two axes).
 
     Raises:
         ConfigError: a step that is not positive and finite.
@@ -55,9 +58,11 @@ class CodedParameter(nn.Module):
         live: Tensor | None = None,
         settings: CodingSettings = CodingSettings(),  # noqa: B008  (frozen)
         fixed: bool = False,
+        cosine: bool = False,
     ) -> None:
         super().__init__()
-        start = value.detach().clone()
+        self.cosine = cosine and has_kernels(value.shape) and not fixed
+        start = coefficients_of(value.detach()) if self.cosine else value.detach().clone()
         if fixed:
             step = 1.0
         if step is None:
@@ -69,6 +74,7 @@ class CodedParameter(nn.Module):
         self.value = nn.Parameter(start)
         self.log_step = nn.Parameter(start.new_tensor(math.log(step)))
         axes = settings.axes if start.dim() > 1 else ()
+        axes += (2, 3) if self.cosine else ()
         self.prior = SymbolPrior(start.shape, axes=axes, family=settings.prior)
         self.log_step.requires_grad_(settings.learned_steps)
         self.rate_of = settings.rate_of
@@ -92,7 +98,8 @@ class CodedParameter(nn.Module):
     def forward(self) -> Tensor:
         """Step times symbol, with a gradient for value and step; in eval() those of the averages."""
         written = self._step() * rounded(self.scaled())
-        return written if self.live is None else written * self.live
+        written = written if self.live is None else written * self.live
+        return kernels_of(written) if self.cosine else written
 
     def bits(self) -> Float[Tensor, ""]:
         """Code length: of the rounded symbols in eval(), of noisy ones, whose gradient is, in train()."""

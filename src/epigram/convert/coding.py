@@ -14,6 +14,7 @@ FLIP_MEMORY = 0.01
 """How much of a symbol's rate of change one step replaces."""
 
 RateOf: TypeAlias = Literal["noisy", "rounded", "matched"]
+Kernels: TypeAlias = Literal["pixels", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class CodingSettings:
 
         average: how much of the average of values and steps one step leaves, 0 to less than 1. The
             file is that of the averages, and so is what is evaluated; 0 = the last ones.
+        kernels: what the symbols of a two-dimensional convolution say: ``"pixels"``, its weights, or ``"cosine"``,
+            the coefficients of each kernel's cosine transform. Kernels are smooth, so fewer of them are needed; the
+            prior then has a factor for each frequency along both axes.
         freeze_from: share of the epochs after which symbols that go back and forth are frozen at their
             mean, the liveliest first, in the end all that still change; 1 = none. Values near the border of two
             bins never settle under a straight-through gradient, and each change is noise to all others.
@@ -41,6 +45,7 @@ class CodingSettings:
         ConfigError: a value is out of range.
 
     References:
+        Wang et al. 2016, "CNNpack: Packing Convolutional Neural Networks in the Frequency Domain".
         Nagel et al. 2022, "Overcoming Oscillations in Quantization-Aware Training", §4.3.
     """
 
@@ -51,6 +56,7 @@ class CodingSettings:
     rate_of: RateOf = "noisy"
     average: float = 0.99
     freeze_from: float = 0.5
+    kernels: Kernels = "pixels"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes", tuple(self.axes))
@@ -58,7 +64,11 @@ class CodingSettings:
             raise ConfigError(
                 f"CodingSettings.steps_per_std: got {self.steps_per_std}, expected a number > 0"
             )
-        for name, allowed in (("prior", get_args(PriorFamily)), ("rate_of", get_args(RateOf))):
+        for name, allowed in (
+            ("prior", get_args(PriorFamily)),
+            ("rate_of", get_args(RateOf)),
+            ("kernels", get_args(Kernels)),
+        ):
             if getattr(self, name) not in allowed:
                 raise ConfigError(
                     f"CodingSettings.{name}: got {getattr(self, name)!r}, expected one of "

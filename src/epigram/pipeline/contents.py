@@ -115,7 +115,9 @@ def _tensor(
 ) -> CodedTensor | RawTensor:
     if coded is not None:
         live = None if coded.live is None else coded.live.reshape(-1).cpu().numpy() != 0
-        return CodedTensor(name, dense_shape, coded.symbols(), coded.step, live)
+        return CodedTensor(
+            name, dense_shape, coded.symbols(), coded.step, live, cosine=coded.cosine
+        )
     values = tensor.detach().cpu()
     if values.is_floating_point() and bool(((values == 0) | (values == 1)).all()):
         return CodedTensor(name, dense_shape, values.to(torch.int32).numpy(), 1.0)

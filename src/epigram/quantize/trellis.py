@@ -83,13 +83,13 @@ def trellis_integers(
         )[AROUND]
     for first in range(0, len(cuts) + 1, LANES):
         ends = known[first + 1 : first + 1 + LANES]
-        places = np.arange(first * SEGMENT, (first + len(ends)) * SEGMENT)
-        places = places.reshape(-1, SEGMENT).T
+        last = first + len(ends)
+        places = np.arange(first * SEGMENT, last * SEGMENT).reshape(-1, SEGMENT).T
         inside = np.minimum(places, count - 1)
         chain = scaled[inside], weight[inside], lengths.at(inside)
         branches = _branches(*chain, price)
         branches[:, places >= count] = 0.0
-        path = _viterbi(branches, moves, known[first : first + len(ends)], ends)
+        path = _viterbi(branches, moves, known[first:last], ends)
         parity = (np.array(moves)[path[:-1]] ^ path[1:]) >> 1 & 1
         grid = path[:-1] & 1
         k = _indices(*chain, price, grid, parity)
@@ -124,11 +124,11 @@ def _branches(scaled: Floats, weight: Floats, lengths: CodeLengths, price: float
     out = np.empty((4, *scaled.shape))
     for grid in (0, 1):
         for parity in (0, 1):
-            costs = [
+            near, low = (
                 _cost(k, scaled, weight, lengths, price, grid)
                 for k in _candidates(scaled, grid, parity)
-            ]
-            np.minimum(*costs, out=out[2 * grid + parity])
+            )
+            np.minimum(near, low, out=out[2 * grid + parity])
     return out
 
 

@@ -93,6 +93,7 @@ _CONV_BITS = replace(
         kl_weight=1.0,
         kl_warmup_epochs=12.0,
     ),
+    coding=replace(_MLP_BITS.coding, kernels="cosine"),
     teacher_share=0.9,
     teacher_temperature=1.5,
 )

@@ -126,6 +126,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--epochs", type=int, default=6, help="of each price")
     flags.add_argument("--learning-rate", type=float, default=1e-3)
     flags.add_argument("--steps-per-std", type=float, default=8.0, help="of a tensor, at the start")
+    flags.add_argument("--kernels", choices=("pixels", "cosine"), default="pixels")
     flags.add_argument("--amp", choices=("none", "bf16"), default="none")
     flags.add_argument("--zoo", type=float, metavar="PRICE", help="keep this price's file in zoo/")
     return flags
@@ -148,7 +149,9 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
         found,
         plain=plain,
         bits=bits,
-        coding=replace(found.coding, steps_per_std=arguments.steps_per_std),
+        coding=replace(
+            found.coding, steps_per_std=arguments.steps_per_std, kernels=arguments.kernels
+        ),
         teacher_share=0.9,
         teacher_temperature=4.0,
     )

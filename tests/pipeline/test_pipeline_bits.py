@@ -228,3 +228,25 @@ def test_the_smallest_file_that_meets_the_floor_on_both_splits_is_returned(
     judged |= {20: 0.88, 30: 0.87, 40: 0.89}
     rung, met = bits.choose_candidate(job, front)
     assert not met and rung.predicted_bytes == 40
+
+
+def test_validation_sees_only_what_met_the_floor_on_control(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of files of other sizes a larger one may be worse on control; it is passed over, and so is a lucky validation."""
+    job = Job(recipe(), bits_settings(), tmp_path, Floor("accuracy", 0.9), None, None, harder=0.05)
+    judged = {10: 0.89, 20: 0.95, 30: 0.91, 40: 0.97}
+    front = Front(job.floor)
+    for size, control in zip(judged, (0.91, 0.89, 0.92, 0.88), strict=True):
+        front.offer(Candidate(1, data=bytes(size), predicted_bytes=size, control=control))
+
+    def judge(job: Job, candidate: Candidate) -> Rung:
+        size = candidate.size_bytes
+        return Rung(None, FileContents(()), size, candidate.control, judged[size])
+
+    monkeypatch.setattr(bits, "_judged", judge)
+    rung, met = bits.choose_candidate(job, front)
+    assert met and rung.predicted_bytes == 30
+    job.floor = Floor("accuracy", 0.93)
+    rung, met = bits.choose_candidate(job, front)
+    assert not met and rung.predicted_bytes == 30  # the best on control, not the largest

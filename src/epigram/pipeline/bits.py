@@ -170,8 +170,9 @@ def shaped_as(job: Job, coded: CodedNetwork, dense_kept: Mapping[str, BoolArray]
 def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
     """The smallest file that holds the floor (or the best one within the budget), and whether it does.
 
-    With a floor, the smallest file that meets it on control is judged by validation, and if it fails there, larger ones
-    in growing strides: what is returned meets it on both. That training aims higher on control is for there to be such files.
+    With a floor, the smallest file that meets it on control is judged by validation, and if it fails there, larger ones that meet
+    it on control, in growing strides: what is returned meets it on both. That training aims higher on control is for there to be
+    such files. Where control finds none, the one it likes best is the nearest.
     """
     assert job.floor is not None and front.kept
     files, floor = front.kept, job.floor
@@ -179,10 +180,12 @@ def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
         within = [c for c in files if c.size_bytes <= job.budget]
         best = max(within, key=lambda c: floor.margin(c.control)) if within else files[0]
         return _judged(job, best), bool(within)
-    met = [i for i, c in enumerate(files) if floor.met(c.control)]
+    met = [c for c in files if floor.met(c.control)]
+    if not met:
+        return _judged(job, max(files, key=lambda c: floor.margin(c.control))), False
     seen = []
-    for index in judged_rungs(met[0] if met else len(files) - 1, len(files)):
-        seen.append(_judged(job, files[index]))
+    for index in judged_rungs(0, len(met)):
+        seen.append(_judged(job, met[index]))
         if floor.met(value_of(seen[-1])):
             return seen[-1], True
     return max(seen, key=lambda rung: margin_of(floor, rung)), False

@@ -45,6 +45,21 @@ def test_inspect_accounts_for_every_byte(files: Path, capsys: pytest.CaptureFixt
         assert sum(found["breakdown"].values()) == Path(name).stat().st_size == found["file_bytes"]
 
 
+def test_inspect_says_where_symbols_are_coefficients(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernels = np.ones((2, 3, 3, 3), dtype=np.int32)
+    held = FileContents((CodedTensor("w", kernels.shape, kernels, 0.5, cosine=True),))
+    for profile in ("named", "bare"):
+        Path("k.epg").write_bytes(codec.encode(held, profile=profile))
+        assert cli.main(["inspect", "k.epg", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["tensors"][0] if profile == "named" else found)["cosine"] is True
+    Path("k.epg").write_bytes(codec.encode(held, profile="named"))
+    assert cli.main(["inspect", "k.epg"]) == 0
+    assert "coefficients" in capsys.readouterr().out
+
+
 def test_inspect_shows_a_person_what_is_in_a_named_file(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -247,6 +247,13 @@ def test_validation_sees_only_what_met_the_floor_on_control(
     monkeypatch.setattr(bits, "_judged", judge)
     rung, met = bits.choose_candidate(job, front)
     assert met and rung.predicted_bytes == 30
+    judged |= {10: 0.89, 30: 0.89}
+    front.offer(Candidate(2, data=bytes(25), predicted_bytes=25, control=0.905))
+    front.offer(Candidate(3, data=bytes(33), predicted_bytes=33, control=0.903))
+    judged |= {25: 0.88, 33: 0.88}
+    assert not bits.choose_candidate(job, front)[1]
+    judged[30] = 0.91  # control's best is seen, wherever the strides lead
+    assert bits.choose_candidate(job, front)[0].predicted_bytes == 30
     job.floor = Floor("accuracy", 0.93)
     rung, met = bits.choose_candidate(job, front)
     assert not met and rung.predicted_bytes == 30  # the best on control, not the largest

@@ -91,25 +91,41 @@ def candidate(epoch: int, size: int, control: float) -> Candidate:
     return Candidate(epoch, data=bytes(size), predicted_bytes=size, control=control)
 
 
-def test_the_front_holds_what_nothing_of_its_size_beats_the_later_of_equals():
-    front = Front(Floor("accuracy", 0.9))
-    for epoch, size, control in (
-        (1, 1000, 0.95), (2, 1010, 0.93), (3, 1100, 0.94), (4, 1110, 0.96), (5, 990, 0.95),
-        (6, 980, math.nan), (7, 990, 0.95), (8, 1110, 0.95),
-    ):  # fmt: skip
-        front.offer(candidate(epoch, size, control))
-    assert [(c.epoch, c.size_bytes) for c in front.kept] == [(7, 990), (3, 1100), (4, 1110)]
+def test_the_front_holds_the_best_of_each_size_class_whatever_the_order():
+    offers = [
+        candidate(*one)
+        for one in (
+            (1, 1012, 0.95), (2, 1030, 0.93), (3, 1080, 0.94), (4, 1090, 0.96), (5, 1010, 0.95),
+            (6, 1010, math.nan), (7, 1010, 0.95), (8, 1090, 0.95), (9, 1200, 0.90),
+        )
+    ]  # fmt: skip
+    for order in (offers, offers[::-1], sorted(offers, key=lambda c: c.control)):
+        front = Front(Floor("accuracy", 0.9))
+        for one in order:
+            front.offer(one)
+        found = [(c.epoch, c.size_bytes) for c in front.kept]
+        assert found == [(7, 1010), (4, 1090), (9, 1200)]  # the last is worse than both, and stays
     other = Front(Floor("accuracy", 0.9))
     other.load(front.state())
     assert other.kept == front.kept
 
 
-def test_the_front_does_not_grow_without_end_and_keeps_its_ends():
-    front = Front(Floor("nll", 0.1, larger_is_better=False))
-    for i in range(100):
-        front.offer(candidate(i, 1000 + 10 * i, 1.0 - 0.001 * i))
-    sizes = [c.size_bytes for c in front.kept]
-    assert len(sizes) == MOST and sizes[0] == 1000 and sizes[-1] == 1990
+def test_the_front_does_not_grow_without_end_and_keeps_its_ends_and_the_best():
+    for best in (0, 17, 59):
+        front = Front(Floor("nll", 0.1, larger_is_better=False))
+        for i in range(60):
+            front.offer(candidate(i, int(1000 * 1.04**i), 0.5 if i == best else 1.0 - 0.001 * i))
+        sizes = [c.size_bytes for c in front.kept]
+        assert len(sizes) == MOST and sizes[0] == 1000 and sizes[-1] == int(1000 * 1.04**59)
+        assert best in {c.epoch for c in front.kept}
+    assert len(front.kept) == MOST
+
+
+def test_what_a_smaller_file_beats_on_control_goes_first():
+    front = Front(Floor("accuracy", 0.9))
+    for i in range(MOST + 4):
+        front.offer(candidate(i, int(1000 * 1.1**i), 0.9 + 0.001 * i - 0.5 * (i in (5, 6, 7, 20))))
+    assert {c.epoch for c in front.kept} == set(range(MOST + 4)) - {5, 6, 7, 20}
 
 
 def test_goals_are_read_and_resolved():

@@ -100,7 +100,8 @@ def _print(path: Path, found: Mapping[str, Any], recorded: Mapping[str, int] | N
 
 
 def _tensor(at: int, tensor: Mapping[str, Any]) -> tuple[object, ...]:
-    stored = "symbols" if tensor["kind"] == "coded" else str(tensor.get("dtype", "raw"))
+    coded = "coefficients" if tensor.get("cosine") else "symbols"
+    stored = coded if tensor["kind"] == "coded" else str(tensor.get("dtype", "raw"))
     return (
         tensor.get("name", f"#{at}"),
         stored,

@@ -18,8 +18,8 @@ from epigram.records import CodedTensor, FileContents
 def inspect(data: bytes, *, limits: Limits = Limits()) -> dict[str, Any]:  # noqa: B008  (frozen)
     """Everything a file says by itself, ready for JSON.
 
-    A bare file says its size, profile, the kind and step of each tensor, numbers of modules if it holds
-    some; a named one also names, shapes,
+    A bare file says its size, profile, the kind and step of each tensor, whether symbols may be coefficients,
+    numbers of modules if it holds some; a named one also names, shapes,
     edits, metadata and bytes by part. The checksum has been verified.
 
     Raises:
@@ -39,6 +39,8 @@ def inspect(data: bytes, *, limits: Limits = Limits()) -> dict[str, Any]:  # noq
     heads = code_heads(reader, None, limits)
     if envelope.numbers:
         out["numbers"] = code_numbers(reader, None, TextStates(limits), limits)
+    if envelope.cosine:
+        out["cosine"] = True
     out["tensors"] = [
         {"kind": "raw", "dtype": str(head.dtype)}
         if head.step_size is None

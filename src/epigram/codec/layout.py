@@ -259,9 +259,11 @@ class Body:
         assert live is not None
         if not np.array_equal(live, _alive(tensor.symbols, axis)):
             return False
-        packed = np.compress(live, tensor.symbols, axis)
+        whole, packed = tensor.symbols, np.compress(live, tensor.symbols, axis)
+        if tensor.cosine:
+            whole, packed = by_frequency(whole), by_frequency(packed)
         cost = self._symbols.bits if self._symbols.tries else _alone
-        return cost(tensor.symbols, tensor.shape) < cost(packed, packed.shape) + mask_bits(live)
+        return cost(whole, whole.shape) < cost(packed, packed.shape) + mask_bits(live)
 
 
 def _alive(symbols: np.ndarray[tuple[int, ...], np.dtype[np.int32]], axis: int) -> BoolArray:

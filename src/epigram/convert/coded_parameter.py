@@ -184,7 +184,7 @@ class CodedParameter(nn.Module):
             sizes = [size if i == axis else 1 for i, size in enumerate(shape)]
             factor.data = zeros.new_zeros(sizes)
         if fixed and not self.fixed:
-            self.fixed, self.average = True, 0.0
+            self.fixed, self.average, self.cosine = True, 0.0, False
             for name in (
                 ("flip_rate", "mean_symbol", "last_symbol", "frozen") if self.freezes else ()
             ):

@@ -172,7 +172,7 @@ def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
 
     With a floor, the smallest file that meets it on control is judged by validation, and if it fails there, larger ones that meet
     it on control, in growing strides: what is returned meets it on both. That training aims higher on control is for there to be
-    such files. Where control finds none, the one it likes best is the nearest.
+    such files. The one that control likes best is always seen; where control accepts none, it is the nearest.
     """
     assert job.floor is not None and front.kept
     files, floor = front.kept, job.floor
@@ -181,11 +181,11 @@ def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
         best = max(within, key=lambda c: floor.margin(c.control)) if within else files[0]
         return _judged(job, best), bool(within)
     met = [c for c in files if floor.met(c.control)]
-    if not met:
-        return _judged(job, max(files, key=lambda c: floor.margin(c.control))), False
+    best = max(files, key=lambda c: floor.margin(c.control))
+    order = judged_rungs(0, len(met)) if met else []
     seen = []
-    for index in judged_rungs(0, len(met)):
-        seen.append(_judged(job, met[index]))
+    for candidate in sorted({*(met[i] for i in order), best}, key=lambda c: c.size_bytes):
+        seen.append(_judged(job, candidate))
         if floor.met(value_of(seen[-1])):
             return seen[-1], True
     return max(seen, key=lambda rung: margin_of(floor, rung)), False

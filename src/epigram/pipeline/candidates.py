@@ -1,7 +1,8 @@
-"""Files that a stage passed on its way: none of them is beaten in size and metric by another of about its size."""
+"""Files that a stage passed on its way: of each size class the one that does best on the control split."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,9 @@ import torch
 
 from epigram.records import Floor
 
-MOST = 48
-SAME_SIZE = 1.03
-"""Up to this factor two files are of about the same size."""
+MOST = 32
+CLASS = 1.03
+"""The largest file of a size class over its smallest."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +52,33 @@ class Front:
     kept: list[Candidate] = field(default_factory=list)
 
     def offer(self, candidate: Candidate) -> None:
-        """Keep it unless a kept one of about its size is as small and as good; drop those of about its size that it beats.
+        """Keep it if it is the best of its size class: on control, then by size, then the later one.
 
-        Files of other sizes are kept, whatever the control split says of them: its noise is as large as what a tenth
-        of the bytes is worth, and validation judges in the end. The later of two equals is kept. Where there are too many,
-        the one goes whose neighbours are nearest in size.
+        Classes are apart, whatever the control split says: its noise is as large as what a tenth of the bytes is worth, and
+        validation judges in the end. Where there are too many, one goes that a smaller one beats on control, if there is one: that
+        whose neighbours are nearest in size.
         """
         if not np.isfinite(candidate.control):
             return
-        if any(self._beats(other, candidate) for other in self.kept):
+        same = [one for one in self.kept if _size_class(one) == _size_class(candidate)]
+        if any(self._worth(one) > self._worth(candidate) for one in same):
             return
-        stays = [other for other in self.kept if not self._beats(candidate, other)]
-        self.kept = sorted([*stays, candidate], key=lambda c: c.size_bytes)
+        stays = [one for one in self.kept if one not in same]
+        self.kept = sorted([*stays, candidate], key=lambda one: one.size_bytes)
         if len(self.kept) > MOST:
-            sizes = [c.size_bytes for c in self.kept]
-            gaps = [sizes[i + 1] / sizes[i - 1] for i in range(1, len(sizes) - 1)]
-            del self.kept[1 + int(np.argmin(gaps))]
+            del self.kept[self._least_missed()]
 
-    def _beats(self, one: Candidate, other: Candidate) -> bool:
-        """Is ``one`` as small, not much smaller, as good, and, where both are the same, later?"""
-        if not one.size_bytes <= other.size_bytes <= SAME_SIZE * one.size_bytes:
-            return False
-        better = self.floor.margin(one.control) - self.floor.margin(other.control)
-        equal = one.size_bytes == other.size_bytes and better == 0
-        return one.epoch >= other.epoch if equal else better >= 0
+    def _worth(self, one: Candidate) -> tuple[float, int, int]:
+        return self.floor.margin(one.control), -one.size_bytes, one.epoch
+
+    def _least_missed(self) -> int:
+        """Neither the smallest, nor the largest, nor control's best."""
+        sizes = [one.size_bytes for one in self.kept]
+        margins = [self.floor.margin(one.control) for one in self.kept]
+        open_ = [i for i in range(1, len(sizes) - 1) if margins[i] < max(margins)]
+        open_ = open_ or list(range(1, len(sizes) - 1))
+        beaten = [i for i in open_ if margins[i] <= max(margins[:i])]
+        return min(beaten or open_, key=lambda i: sizes[i + 1] / sizes[i - 1])
 
     def state(self) -> list[dict[str, Any]]:
         """Tensors and numbers, for a checkpoint."""
@@ -99,3 +103,7 @@ class Front:
             )
             for saved in state
         ]
+
+
+def _size_class(one: Candidate) -> int:
+    return int(math.log(one.size_bytes) / math.log(CLASS))

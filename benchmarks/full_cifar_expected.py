@@ -82,8 +82,8 @@ EXPECTED: Mapping[str, Expected] = {
         1_007_000,
         "about 7",
         "none published; expected from the least factor published for VGG-16 (93, BC-GNJ's count), on 94 MB; the error is "
-        "the floor's. Of ours only that an eighth of the width does not diverge in 300 steps "
-        "(`python benchmarks/deep_steps.py --plain 100 --steps 300 --amp bf16`)",
+        "the floor's. Of ours only that an eighth of the width does not diverge in 600 steps "
+        "(`python benchmarks/deep_steps.py --plain 200 --steps 600 --amp bf16`)",
     ),
     "allconv": Expected(
         14_811,

@@ -21,10 +21,11 @@ from epigram.runner import Interrupts, Job, LocalExecutor, processor_slots, wind
 SAVES = "trap 'echo saved > checkpoint; exit 0' TERM; touch $EPIGRAM_ATTEMPT_DIR/ready; sleep 0.1"
 
 NAMELESS = """
-env -i setsid sh -c ': > "$0/ready"; while :; do sleep 0.2; done' "$EPIGRAM_ATTEMPT_DIR" &
+env -i setsid sh -c ': > "$0/ready"; exec tail -f "$0/ready" > /dev/null' "$EPIGRAM_ATTEMPT_DIR" &
 sleep 1000
 """
-"""The daemon itself says that it is ready: before it is `sh`, it is an `env` that still has the tags."""
+"""The daemon itself says that it is ready: before it is `sh`, it is an `env` that still has the tags. It never forks:
+between fork and exec a child has its command line too."""
 
 
 def main(folder: Path, mode: str, level: str) -> int:

@@ -158,8 +158,9 @@ def test_what_has_no_tags_is_found_by_its_group_alone(
     drivers.append(Driver(tmp_path, "nameless", level))
     told = drivers[0].told
     assert len(nameless(tmp_path / "r0")) == 1
-    for pid in [told["reaper"], drivers[0].process.pid, *(one["pid"] for one in told["leases"])]:
-        os.kill(pid, signal.SIGKILL)
+    supervisors = [one["pid"] for one in told["leases"]]
+    for pid in [told["reaper"], *supervisors, drivers[0].process.pid]:
+        os.kill(pid, signal.SIGKILL)  # the driver last: who sees its death, ends what it started
     drivers[0].process.wait()
     try:
         if level == "namespace":

@@ -18,9 +18,6 @@ _MEAN, _STD = 0.1307, 0.3081
 
 _TEACHER_SHARE = 0.5
 
-_SLIGHTLY = Warp(turn=3.5, stretch=0.035, slant=0.07, move=0.4)
-"""For networks of a few hundred symbols: fewer images are learnt by heart, and there is hardly more to be learnt."""
-
 _UNSTEERED = SteerSettings(structure=False)
 """Where a recipe has a KL weight of its own."""
 
@@ -83,15 +80,16 @@ _MLP_BITS = replace(
 
 _CONV_BITS = replace(
     _CONV,
+    structure=replace(_CONV.structure, kl_weight=0.5),
     finetune=replace(_CONV.finetune, epochs=5),
     bits=replace(
         _MLP_BITS.bits,
-        epochs=96,
+        epochs=72,
         cycles=3,
         learning_rate=1.5e-3,
         scale_lr_factor=4.0,
         kl_weight=1.0,
-        kl_warmup_epochs=12.0,
+        kl_warmup_epochs=8.0,
     ),
     coding=replace(_MLP_BITS.coding, kernels="cosine"),
     teacher_share=0.9,
@@ -167,7 +165,7 @@ def lenet_5_bits() -> Recipe:
         _CONV_BITS,
         "accuracy>=0.989",
     )
-    return replace(recipe, bits_augment=_SLIGHTLY)
+    return replace(recipe, bits_augment=Warp())
 
 
 def lenet_300_100_bits() -> Recipe:

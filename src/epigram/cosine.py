@@ -42,6 +42,11 @@ def table(places: int) -> Integers:
     return found
 
 
+def transform(places: int) -> NDArray[np.float64]:
+    """T(places), as the table has it."""
+    return table(places) / 2**BITS
+
+
 def has_kernels(shape: Sequence[int]) -> bool:
     """Are these the weights of a two-dimensional convolution, their kernels of 2 to 16 places along both axes?"""
     return len(shape) == 4 and all(2 <= size <= MOST for size in shape[2:])

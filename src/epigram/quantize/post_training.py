@@ -4,16 +4,22 @@ Weights (two axes and more) are quantised by the trellis, all at the same step: 
 that is where the least squared error for the bits lies, and with a precision per weight the errors that
 matter are the ones that are small. Vectors (biases, normalisation) are few and felt by every output, so
 they are told finely. What is not floating-point stays as it is.
+
+Kernels of two-dimensional convolutions are told by the coefficients of their cosine transform where that takes fewer
+bits (``epigram.cosine``). The transform is orthonormal, so an error is as large as it was among the weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from epigram.cosine import by_frequency, from_frequency, has_kernels, transform
 from epigram.errors import ConfigError
 from epigram.quantize.trellis import CodeLengths, Floats, trellis_integers
 from epigram.records import CodedTensor, RawTensor
@@ -73,15 +79,69 @@ def pack_tensor(
         step /= min(max(mean**0.25, 0.5), 2.0)
         weight = 0.5 + 0.5 * precision / mean
     step = trellis.representable_step(step)
-    while np.abs(wide).max() / step > _LARGEST:
+    places = math.prod(values.shape[2:]) if has_kernels(values.shape) else 1
+    while np.abs(wide).max() * math.sqrt(places) / step > _LARGEST:  # what a coefficient may be
         step = trellis.representable_step(2 * step)
-    scaled = wide / step
-    lengths = CodeLengths.of_mean(_means(scaled / 2))
-    lengths = CodeLengths(lengths.zero.ravel(), lengths.first.ravel(), lengths.slope.ravel())
+    told = _told(wide, weight, step)
     symbols = trellis_integers(
-        scaled.ravel(), weight.ravel(), lengths, price=price, moves=trellis.moves
+        told.scaled.ravel(), told.weight.ravel(), told.lengths, price=price, moves=trellis.moves
     )
-    return CodedTensor(name, values.shape, symbols.reshape(values.shape).astype(np.int32), step)
+    return CodedTensor(
+        name, values.shape, told.in_place(symbols, values.shape), step, cosine=told.cosine
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """Numbers in the order in which a file says them: ``[out, in, rest]``, or ``[out, frequency, in]`` of coefficients.
+
+    Attributes:
+        scaled: over the step.
+        weight: of each squared error.
+        cosine: are they coefficients?
+    """
+
+    scaled: Floats
+    weight: Floats
+    cosine: bool = False
+
+    @cached_property
+    def lengths(self) -> CodeLengths:
+        """Bits of an index at each place, flat."""
+        return CodeLengths.of_mean(self._means.ravel())
+
+    @property
+    def bits(self) -> float:
+        """What all may take."""
+        return float(self.lengths.expected(self._means.ravel()).sum())
+
+    @cached_property
+    def _means(self) -> Floats:
+        """Mean magnitude of the index at each place, from its row and its column."""
+        flat = np.abs(self.scaled / 2)
+        overall = flat.mean() + 0.02
+        rows = flat.mean((1, 2), keepdims=True) + 0.02
+        columns = flat.mean((0, 2), keepdims=True) + 0.02
+        means: Floats = np.broadcast_to(np.maximum(rows * columns / overall, 0.01), flat.shape)
+        return means
+
+    def in_place(self, symbols: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.int32]:
+        """Symbols that were told in this order, as a tensor of ``shape``."""
+        narrow = symbols.astype(np.int32)
+        return from_frequency(narrow, shape) if self.cosine else narrow.reshape(shape)
+
+
+def _told(values: Floats, weight: Floats, step: float) -> _Told:
+    """As weights or as coefficients, whichever may take fewer bits."""
+    shape = (values.shape[0], values.shape[1], -1)
+    found = _Told(values.reshape(shape) / step, weight.reshape(shape))
+    if not has_kernels(values.shape):
+        return found
+    tables = [transform(size) for size in values.shape[2:]]
+    coefficients = tables[0] @ values @ tables[1].T
+    felt = np.square(tables[0]) @ weight @ np.square(tables[1]).T
+    other = _Told(by_frequency(coefficients) / step, by_frequency(felt), cosine=True)
+    return min(found, other, key=lambda one: one.bits)
 
 
 def vector_step(values: Floats) -> float:
@@ -104,13 +164,3 @@ def _vector(name: str, values: Floats, trellis: Trellis) -> CodedTensor | RawTen
         return RawTensor(name, values.shape, values.astype(np.float32))
     step = trellis.representable_step(step)
     return CodedTensor(name, values.shape, np.rint(values / step).astype(np.int32), step)
-
-
-def _means(scaled: Floats) -> Floats:
-    """Mean magnitude of the index at each place, from its row and its column."""
-    flat = np.abs(scaled).reshape(scaled.shape[0], scaled.shape[1], -1)
-    overall = flat.mean() + 0.02
-    rows = flat.mean((1, 2), keepdims=True) + 0.02
-    columns = flat.mean((0, 2), keepdims=True) + 0.02
-    means: Floats = np.broadcast_to(np.maximum(rows * columns / overall, 0.01), flat.shape)
-    return means

@@ -47,6 +47,12 @@ class CodeLengths:
         zero = np.log2(1 + 2 * mean)
         return cls(zero, zero - np.log2(2 * mean) + 1 + np.log2(1 + mean), np.log2(1 + 1 / mean))
 
+    def expected(self, mean: Floats) -> Floats:
+        """Bits of an index in the mean, under the law that they are of."""
+        some = 2 * mean / (1 + 2 * mean)
+        bits: Floats = self.zero + some * (self.first - self.zero + mean * self.slope)
+        return bits
+
     def at(self, places: NDArray[np.int64]) -> CodeLengths:
         """Of some places, in their shape."""
         return CodeLengths(self.zero[places], self.first[places], self.slope[places])

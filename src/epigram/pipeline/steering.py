@@ -10,9 +10,9 @@ from epigram.errors import ConfigError
 from epigram.objective import steered
 from epigram.records import Floor
 
-CYCLE_WIDTH = 2.0
+CYCLE_WIDTH = 1.0
 """How many standard deviations of room make a large move between cycles: LeNet-5's error moves by about one where
-the logarithm of the multiplier moves by a half."""
+the logarithm of the multiplier moves by a half to one."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class SteerSettings:
             suffer from the step size, is followed from half of ``begin`` on.
         cycle_rate: the largest move after a cycle, where the stage has several (``bits.cycles``). Symbols have
             settled by then and the metric is what the file's will be, so a floor is then followed only there, both
-            ways, and nothing is remembered.
+            ways, and nothing is remembered. Begin with a price that is too low: a network that is large for it shrinks from
+            cycle to cycle, while symbols that have gone to zero hardly come back.
         settle: share of the epochs, at the end, over which the moves become smaller, down to none.
         ahead: how far above the floor is aimed, in standard deviations of the control metric's noise.
             A split that steers is biased upwards: what just meets the floor there, misses it elsewhere.

@@ -80,18 +80,19 @@ _MLP_BITS = replace(
 
 _CONV_BITS = replace(
     _CONV,
-    structure=replace(_CONV.structure, kl_weight=0.5),
+    structure=replace(_CONV.structure, kl_weight=0.15),
     finetune=replace(_CONV.finetune, epochs=5),
     bits=replace(
         _MLP_BITS.bits,
-        epochs=72,
-        cycles=3,
+        epochs=78,
+        cycles=6,
         learning_rate=1.5e-3,
         scale_lr_factor=4.0,
-        kl_weight=1.0,
-        kl_warmup_epochs=8.0,
+        kl_weight=0.15,
+        kl_warmup_epochs=6.0,
     ),
     coding=replace(_MLP_BITS.coding, kernels="cosine"),
+    steer=replace(_UNSTEERED, ahead=0.0, harder=0.0, cycle_rate=0.7),
     teacher_share=0.9,
     teacher_temperature=1.5,
 )

@@ -49,6 +49,8 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "structure_pass": ("structure_pass", tables_of_structure.structure_pass),
     "codec": ("codec", tables_of_files.codec),
     "bits": ("bits", tables_of_files.bits),
+    "floors": ("floors", tables_of_files.floors),
+    "bits_ablation": ("bits_ablation", tables_of_files.bits_ablation),
     "resnet20_bits": ("resnet20_bits", tables_of_files.resnet20_bits),
     "pack_curve": ("pack_curve", tables_of_files.pack_curve),
     "pack": ("pack", tables_of_files.pack),

@@ -72,6 +72,63 @@ def bits(result: Result) -> list[str]:
     return markdown(head, rows)
 
 
+def floors(result: Result) -> list[str]:
+    """One row per floor: medians and ranges over the seeds, and which test errors lie outside the band."""
+    head = (
+        "floor on validation, % (met)",
+        "bytes, median (range)",
+        "test error, %, median (range)",
+        "by seed: bytes at test error, %",
+        "outside the band",
+    )
+    outside = result["checks"]["outside_band"]
+    rows = []
+    for floor, found in result["floors"].items():
+        runs = found["runs"]
+        errors = [run["test_error_percent"] for run in runs]
+        rows.append(
+            (
+                f"{100 * float(floor):.1f} ({found['floors_met']} of {len(runs)})",
+                f"**{grouped(found['median']['file_bytes'])}** ({grouped(found['bytes']['min'])}–{grouped(found['bytes']['max'])})",
+                f"{found['median']['test_error_percent']:.2f} ({min(errors):.2f}–{max(errors):.2f})",
+                ", ".join(
+                    f"{grouped(run['file_bytes'])} at {run['test_error_percent']:.2f}"
+                    for run in runs
+                ),
+                str(sum(one["floor"] == floor for one in outside)),
+            )
+        )
+    return markdown(head, rows)
+
+
+def bits_ablation(result: Result) -> list[str]:
+    """One row per variant: its bytes at the floor, and over those of the recipe as it is."""
+    head = (
+        "variant",
+        "bytes, median (range)",
+        "over as it is",
+        "by a static code",
+        "control / validation, %",
+        f"`{result['floor']}` met",
+    )
+    variants = result["variants"]
+    whole = variants["as-it-is"]["median"]["file_bytes"]
+    rows = []
+    for name, found in variants.items():
+        median, floor = found["median"], found["median"]["floor"]
+        rows.append(
+            (
+                name,
+                f"**{grouped(median['file_bytes'])}** ({grouped(found['bytes']['min'])}–{grouped(found['bytes']['max'])})",
+                f"{median['file_bytes'] / whole:.2f}",
+                grouped(round(median["static_code_bytes"])),
+                f"{100 * floor['control_value']:.2f} / {100 * floor['validation_value']:.2f}",
+                f"{found['floors_met']} of {len(found['runs'])}",
+            )
+        )
+    return markdown(head, rows)
+
+
 def pack(result: Result) -> list[str]:
     """One row per point: bytes, errors of the weights, accuracies."""
     head = (

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from epigram.errors import ConfigError
 from epigram.records import Floor
 
+_SHARES = ("accuracy", "error", "calibration_error")
+"""Built-in metrics that lie between 0 and 1."""
+_LESS_IS_BETTER = ("error", "nll", "calibration_error")
 _UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
 
@@ -59,6 +62,11 @@ class Goal:
         if max_drop is not None and not (0.0 <= max_drop < math.inf):
             raise ConfigError(f"max_drop: got {max_drop}, expected a number >= 0")
         default = Floor.parse(floor) if floor else Floor("accuracy", 0.0)
+        if default.metric in _SHARES and (max_drop or 0.0) >= 1.0:
+            raise ConfigError(
+                f"max_drop: got {max_drop:g}, expected less than 1 for {default.metric}, a share of the examples; "
+                "half a point is 0.005"
+            )
         return cls(default, budget, max_drop)
 
     @property
@@ -85,6 +93,28 @@ class Goal:
         return str(self.floor)
 
 
+def check_sense(floor: Floor) -> None:
+    """Does a floor on a built-in metric bound it on the side where it is bad, by a number that it can have?
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if floor.metric in ("accuracy", *_LESS_IS_BETTER) and floor.larger_is_better == (
+        floor.metric in _LESS_IS_BETTER
+    ):
+        better, sign = ("less", "<=") if floor.larger_is_better else ("more", ">=")
+        raise ConfigError(
+            f"floor: got {floor}, expected {floor.metric}{sign}...: {better} of it is better, and a floor is the least "
+            "that is acceptable"
+        )
+    if floor.metric in _SHARES and floor.value > 1.0:
+        article = "a" if floor.metric.startswith("c") else "an"
+        raise ConfigError(
+            f"floor: got {floor}, expected {article} {floor.metric} of at most 1; "
+            "write '98.2%' or 0.982 for 98.2 per cent"
+        )
+
+
 def parse_bytes(text: str) -> int:
     """A size as a person writes it: ``900``, ``1kB``, ``2.5 KiB``.
 
@@ -97,6 +127,7 @@ def parse_bytes(text: str) -> int:
     """
     match = _SIZE.match(text)
     unit = None if match is None else _UNITS.get(match.group(2).lower())
-    if match is None or unit is None or float(match.group(1)) * unit < 1:
+    whole = match is not None and (bool(match.group(2)) or match.group(1).isdigit())
+    if match is None or unit is None or not whole or float(match.group(1)) * unit < 1:
         raise ConfigError(f"budget: got {text!r}, expected a size such as 900, 1kB or 2.5KiB")
     return int(float(match.group(1)) * unit)

@@ -11,6 +11,7 @@ from torch import nn
 
 from epigram import codec
 from epigram.convert import CodedNetwork, CodingSettings
+from epigram.convert.coded_parameter import CodedParameter
 from epigram.errors import ConfigError
 from epigram.objective import ELBO
 from epigram.records import CodedTensor, FileContents
@@ -68,6 +69,13 @@ def test_small_steps_keep_the_network():
     x = torch.randn(5, 1, 4, 4)
     coded = CodedNetwork(net, steps={name: 1e-6 for name, _ in net.named_parameters()}).eval()
     assert torch.allclose(coded(x), net(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e25])
+def test_a_step_follows_weights_of_any_size(size: float):
+    values = torch.tensor([[3.0, 0.0], [-4.0, 0.0]]) * size
+    part = CodedParameter(values)
+    assert part.step == pytest.approx(12.5**0.5 * size / CodingSettings().steps_per_std, rel=0.05)
 
 
 def test_the_complexity_term_is_the_code_length_in_nats():

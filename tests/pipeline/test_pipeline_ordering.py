@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from epigram import codec
 from epigram.pipeline import compress_recipe, ordering
-from epigram.pipeline.files import Rung, decoded
+from epigram.pipeline.files import Rung, decoded, holds, write_file
 from epigram.pipeline.job import Job
 from epigram.pipeline.ordering import best_order, in_order, movable, ordered
 from epigram.records import CodedTensor, FileContents, Floor
@@ -150,3 +150,20 @@ def test_a_run_writes_the_better_order(tmp_path: Path) -> None:
         assert abs(result["predicted_bytes"] - result["file_bytes"]) <= 1
     assert sizes[1] < sizes[0]
     assert errors[1] == pytest.approx(errors[0], abs=0.4)  # one image of 300
+
+
+def test_what_the_order_gains_counts_for_the_budget(tmp_path: Path) -> None:
+    """Whether a goal is met is asked of the file that is written, after its units have been put in order."""
+    job = _job(tmp_path, order_tries=30)
+    contents = _contents(job.build())
+    rung = Rung(None, contents, codec.size_estimate(contents).total, 0.0, 0.0)
+    before = write_file(job, rung.contents).stat().st_size
+    path = write_file(job, ordered(job, rung, met=False).contents)
+    assert path.stat().st_size < before
+    for budget, kept in ((before - 1, True), (path.stat().st_size - 1, False)):
+        job.budget = budget
+        assert holds(job, rung, path) is kept
+    job.budget = None
+    for value, kept in ((0.0, True), (0.5, False)):
+        job.floor = Floor("accuracy", value)
+        assert holds(job, rung, path) is kept

@@ -136,9 +136,29 @@ def test_goals_are_read_and_resolved():
     assert Goal.of("", 900, None, named=False).resolved(0.99).value == 0.99
     with pytest.raises(ConfigError, match="at least 1 byte"):
         Goal.of("", 0, None, named=False)
+    with pytest.raises(ConfigError, match=r"half a point is 0\.005"):
+        Goal.of("", None, 5.0, named=False)
+    assert Goal.of("nll<=1", None, 5.0, named=False).max_drop == 5.0
 
 
-@pytest.mark.parametrize("text", ["", "kB", "-3", "0.2", "1 GBB", "1e3kB"])
+@pytest.mark.parametrize(
+    ("floor", "remedy"),
+    [
+        ("accuracy<=0.5", "accuracy>="),
+        ("nll>=0.1", "nll<="),
+        ("error>=0.1", "error<="),
+        ("accuracy>=98.2", "98.2%"),
+        ("error<=2", "at most 1"),
+        ("calibration_error<=3", "a calibration_error of at most 1"),
+    ],
+)
+def test_a_floor_that_is_surely_mistaken_is_refused(floor, remedy, tmp_path: Path):
+    with pytest.raises(ConfigError, match="floor: got") as caught:
+        Job(recipe(), settings(), tmp_path, Floor.parse(floor), None, None).check_floor()
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "kB", "-3", "0.2", "1.5", "1 GBB", "1e3kB"])
 def test_sizes_that_are_none_are_refused(text):
     with pytest.raises(ConfigError, match="budget: got"):
         parse_bytes(text)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from epigram.errors import ConfigError
-from epigram.maths.rate import LOG_SCALE_MAX, LOG_SCALE_MIN
+from epigram.maths.rate import LOG_SCALE_MAX, LOG_SCALE_MIN, held
 from epigram.priors.symbols import SymbolPrior, joint_bits
 
 SHAPES = ((3, 4), (5,), (2, 3, 2))
@@ -44,6 +44,34 @@ def test_scales_beyond_their_bounds_come_back():
     prior.clamp_()
     assert prior.log_scales.tolist() == [LOG_SCALE_MIN, LOG_SCALE_MAX]
     assert float(prior.factors[0].detach().max()) == LOG_SCALE_MAX - LOG_SCALE_MIN
+
+
+@pytest.mark.parametrize("family", ["mixture", "spike", "laplace"])
+@pytest.mark.parametrize(("factor", "symbol"), [(-5.0, 6.0), (12.0, 0.0)])
+def test_a_scale_whose_factor_took_it_beyond_its_bounds_recovers(family, factor, symbol):
+    """Scale and factor are each within their own bounds; the sum is not, and the symbols want it back."""
+    prior = SymbolPrior((2, 50), axes=(0,), family=family)
+    with torch.no_grad():
+        prior.factors[0][0] = factor
+    symbols = torch.zeros(2, 50)
+    symbols[0] = symbol
+    before = prior.bits(symbols)[0].sum().item()
+    optimizer = torch.optim.Adam(prior.parameters(), lr=0.1)
+    for _ in range(150):
+        optimizer.zero_grad()
+        prior.bits(symbols)[0].sum().backward()
+        optimizer.step()
+        prior.clamp_()
+    assert prior.bits(symbols)[0].sum().item() < 0.5 * before
+
+
+@pytest.mark.parametrize("beyond", [LOG_SCALE_MIN - 1.0, LOG_SCALE_MAX + 1.0])
+def test_only_a_gradient_that_leads_back_is_let_through(beyond):
+    inwards = 1.0 if beyond > 0 else -1.0
+    for sign, passes in ((inwards, True), (-inwards, False)):
+        scale = torch.tensor(beyond, requires_grad=True)
+        (sign * held(scale)).backward()
+        assert bool(scale.grad != 0) is passes
 
 
 def test_an_axis_that_is_not_there_is_refused():

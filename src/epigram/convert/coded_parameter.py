@@ -66,9 +66,7 @@ class CodedParameter(nn.Module):
         if fixed:
             step = 1.0
         if step is None:
-            nonzero = start[start != 0]
-            spread = float(nonzero.square().mean().sqrt()) if nonzero.numel() else ZEROS_SPREAD
-            step = spread / settings.steps_per_std
+            step = _spread(start) / settings.steps_per_std
         if not (math.isfinite(step) and step > 0):
             raise ConfigError(f"CodedParameter: got step {step}, expected a finite number > 0")
         self.value = nn.Parameter(start)
@@ -199,3 +197,12 @@ class CodedParameter(nn.Module):
 
     def _step(self) -> Tensor:
         return writable((self.log_step if self._is_live else self.averaged_log_step).exp())
+
+
+def _spread(values: Tensor) -> float:
+    """Root mean square of what is not zero; squares of numbers below 1e-23 are, in float32, so the largest is taken out."""
+    nonzero = values[values != 0]
+    if not nonzero.numel():
+        return ZEROS_SPREAD
+    largest = nonzero.abs().max()
+    return float(largest * (nonzero / largest).square().mean().sqrt())

@@ -29,6 +29,31 @@ LOG_SCALE_MAX = 8.0
 """At b = e^8 a symbol costs 12 or 13 bits; tensors that need more want a larger step."""
 
 
+def held(log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """``log_scale`` within its range; beyond it, a gradient that leads back in is let through, and no other.
+
+    With factors a scale is a sum, each part of which may be within bounds where the sum is not: a clamp's gradient is
+    zero there, and the scale would stay where it is for good.
+    """
+    bound: Tensor = _Held.apply(log_scale)  # type: ignore[no-untyped-call]
+    return bound
+
+
+class _Held(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, log_scale: Tensor) -> Tensor:
+        ctx.save_for_backward(log_scale)
+        return log_scale.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (log_scale,) = ctx.saved_tensors
+        outwards = ((log_scale < LOG_SCALE_MIN) & (grad > 0)) | (
+            (log_scale > LOG_SCALE_MAX) & (grad < 0)
+        )
+        return grad.masked_fill(outwards, 0.0)
+
+
 def laplace_bin_log_mass(
     symbols: Float[Tensor, "..."], log_scale: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:

@@ -181,6 +181,14 @@ def value_of(rung: Rung) -> float:
     return math.nan if rung.validation is None else rung.validation
 
 
+def holds(job: Job, rung: Rung, path: Path) -> bool:
+    """Does the file that was written do what was asked: the budget by its own size, the floor on validation?"""
+    if job.budget is not None:
+        return path.stat().st_size <= job.budget
+    assert job.floor is not None
+    return job.floor.met(value_of(rung))
+
+
 def margin_of(floor: Floor, rung: Rung) -> float:
     """How far a rung is from the floor; a NaN is further than anything."""
     margin = floor.margin(value_of(rung))

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 import epigram
 from epigram import config
 from epigram.data import Augmentation, Splits, TensorSet, check_fits
-from epigram.errors import ConfigError, InterruptedRunError
+from epigram.errors import InterruptedRunError
 from epigram.evaluate import Evaluation, evaluate
-from epigram.goal import Goal
+from epigram.goal import Goal, check_sense
 from epigram.pipeline.identity import describe_recipe
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
@@ -85,7 +85,7 @@ class Job:
         """Is the floor's metric one that can be measured? Asked before time is spent.
 
         Raises:
-            ConfigError: it is unknown (the message lists those there are), or an accuracy above 1.
+            ConfigError: it is unknown (the message lists those there are), or bounded where it makes no sense.
             DataError: the data are not for a classifier.
         """
         if self.floor is not None:
@@ -93,7 +93,7 @@ class Job:
             figures = evaluate(self.build(), few, preprocess=self.recipe.preprocess)
             if self.floor.metric not in self.recipe.metrics:
                 figures.metric(self.floor.metric)
-                _check_share(self.floor)
+                check_sense(self.floor)
 
     def resolve(self, goal: Goal, plain: nn.Module) -> None:
         """Settle the floor and the budget, now that the plain network is known."""
@@ -237,12 +237,3 @@ def environment() -> Mapping[str, str | int]:
         "platform": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
     }
-
-
-def _check_share(floor: Floor) -> None:
-    """An accuracy is a share: 98.2 of a hundred is 0.982."""
-    if floor.metric == "accuracy" and floor.value > 1.0:
-        raise ConfigError(
-            f"floor: got {floor}, expected an accuracy of at most 1; "
-            "write '98.2%' or 0.982 for 98.2 per cent"
-        )

@@ -21,7 +21,7 @@ from epigram.convert import Twin, convertible_layers, masked_plain
 from epigram.errors import ConfigError, FloorError
 from epigram.goal import Goal
 from epigram.pipeline.bits import bits_stage, choose_candidate
-from epigram.pipeline.files import Rung, choose_file, write_file
+from epigram.pipeline.files import Rung, choose_file, holds, write_file
 from epigram.pipeline.identity import describe_network, fingerprint
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, job_config
 from epigram.pipeline.ordering import ordered
@@ -101,8 +101,7 @@ def compress_recipe(
         settings: of the run; None = the recipe's.
         folder: where everything goes.
         floor: what must be met; None = the recipe's.
-        budget: instead: the best metric in so many bytes. The metric is that of ``floor`` or of the recipe's
-            floor, or accuracy.
+        budget: instead: the best metric in so many bytes. The metric is that of the recipe's floor, or accuracy.
         max_drop: instead: how much worse than the plain network's the metric may be on validation.
         from_folder: take the plain network from this run; if it is a finished compression and its structure pass
             would be the same here (no floor steers it), that too.
@@ -142,6 +141,7 @@ def compress_recipe(
             rung = ordered(job, rung, met=met)
         with clock("write"):
             path = write_file(job, rung.contents)
+        met = holds(job, rung, path)
         with clock("verify"):
             result = identity_figures(job, run)
             result |= file_figures(job, plain, small, twin, rung, path, met=met)

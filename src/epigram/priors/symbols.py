@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from epigram.errors import ConfigError
-from epigram.maths.rate import LOG_SCALE_MAX, LOG_SCALE_MIN, mixture_bits
+from epigram.maths.rate import LOG_SCALE_MAX, LOG_SCALE_MIN, held, mixture_bits
 
 PriorFamily: TypeAlias = Literal["mixture", "spike", "laplace"]
 
@@ -73,13 +73,13 @@ class SymbolPrior(nn.Module):
         shift = sum(self.factors, start=torch.zeros((), device=self.mix.device))
         scales = self.log_scales.unbind() if not self.axes else [s + shift for s in self.log_scales]
         if self.family == "spike":
-            scales = [scales[0].detach(), *scales[1:]]
+            scales = [self.log_scales[0].detach(), *scales[1:]]  # no factor widens a point
         weights = torch.log_softmax(self.mix, dim=0)
-        return list(weights.unbind()), [s.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX) for s in scales]
+        return list(weights.unbind()), [held(s) for s in scales]
 
     @torch.no_grad()
     def clamp_(self) -> None:
-        """Scales back into the range where they have a gradient."""
+        """Scales and factors back into their ranges; sums of both have a gradient wherever they are (``held``)."""
         self.log_scales.clamp_(LOG_SCALE_MIN, LOG_SCALE_MAX)
         for factor in self.factors:
             factor.clamp_(LOG_SCALE_MIN - LOG_SCALE_MAX, LOG_SCALE_MAX - LOG_SCALE_MIN)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from tests.pipeline.tiny_recipe import TinyNet, recipe
 
 from epigram import codec
@@ -34,16 +31,6 @@ def trained() -> State:
 def _pack(state: State, **how: object) -> tuple[packing.Packed, dict[str, float]]:
     usual = {"floor": None, "size_bytes": None, "max_error": None, "calibration": 0}
     return calibration.pack_with_data(state, recipe(), **(usual | how))  # type: ignore[arg-type]
-
-
-def test_a_safetensors_file_is_the_same_file_each_time(tmp_path: Path) -> None:
-    """Its reader hands tensors out in an order of chance."""
-    values = np.random.default_rng(0).normal(size=(30, 4, 4))
-    tensors = {f"layer{i}.weight": torch.from_numpy(v) for i, v in enumerate(values)}
-    save_file(tensors, tmp_path / "m.safetensors")
-    states = [packing.read_checkpoint(tmp_path / "m.safetensors") for _ in range(4)]
-    assert all(list(state) == sorted(tensors) for state in states)
-    assert len({packing.pack(state, max_error=0.1).data for state in states}) == 1
 
 
 def test_the_coarsest_file_that_holds_the_floor_on_control(trained: State) -> None:

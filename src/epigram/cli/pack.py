@@ -83,9 +83,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _pack(options: argparse.Namespace, path: Path) -> tuple[Packed, dict[str, float]]:
-    from epigram.pipeline import calibration, packing
+    from epigram.pipeline import calibration, checkpoints, packing
 
-    state = packing.read_checkpoint(path)
+    state = checkpoints.read_checkpoint(path)
     if options.floor is None and options.calibration is None:
         if options.recipe is not None or options.model is not None:
             raise ConfigError("--recipe and --model go with --floor or --calibration")

@@ -6,16 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load as load_safetensors
 
 from epigram import codec
-from epigram.errors import ConfigError, StorageError
+from epigram.errors import ConfigError
 from epigram.quantize.post_training import PRICE, Trellis, pack_tensor
 from epigram.records import CodedTensor, FileContents
 
@@ -50,44 +46,6 @@ class Packed:
     def data(self) -> bytes:
         """The file, coded when it is first asked for."""
         return codec.encode(self.contents, profile="named")
-
-
-def read_checkpoint(path: str | Path) -> dict[str, NDArray[np.generic]]:
-    """The tensors of a ``.safetensors`` file, or of a ``.pt`` state dict; pickled code is never run.
-
-    A state dict keeps its order. A ``.safetensors`` file has none and its reader gives a chance one, so its
-    tensors come by name: the same checkpoint is the same file each time.
-
-    Raises:
-        ConfigError: the file is neither, or holds something else than tensors.
-        StorageError: it cannot be read.
-    """
-    path = Path(path)
-    found: Any
-    try:
-        if path.suffix == ".safetensors":
-            found = dict(sorted(load_safetensors(path.read_bytes()).items()))
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise StorageError(error.errno, f"could not read {path}: {error}") from error
-    except Exception as error:
-        first = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"{path}: expected safetensors, or a state dict saved by torch.save that loads with "
-            f"weights_only=True; got {type(error).__name__}: {first}"
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not all(torch.is_tensor(v) for v in found.values()):
-        raise ConfigError(f"{path}: expected a mapping of names to tensors")
-    return {
-        str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
-        .contiguous()
-        .numpy()
-        for name, tensor in found.items()
-    }
 
 
 def pack(

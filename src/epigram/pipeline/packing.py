@@ -6,28 +6,22 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load as load_safetensors
 
 from epigram import codec
-from epigram.errors import ConfigError, StorageError
+from epigram.errors import ConfigError
+from epigram.pipeline.step_search import climb, search
 from epigram.quantize.post_training import PRICE, Trellis, pack_tensor
 from epigram.records import CodedTensor, FileContents
 
 State = Mapping[str, NDArray[np.generic]]
 Precision = Mapping[str, NDArray[np.float64]]
-Judge = Callable[[FileContents], bool]
-"""Is this file good enough?"""
+Judge = Callable[[FileContents], float]
+"""How far a file is on the good side of what is asked; negative = it is not good enough."""
 
 _ERROR_PER_STEP = 0.5
-_FINEST, _COARSEST = -30.0, 6.0
-_RESOLUTION = 1 / 32
-_MOST_TRIALS = 12
 
 
 @dataclass(frozen=True)
@@ -38,56 +32,23 @@ class Packed:
         contents: what the file says.
         relative_error: root of the squared error of all weights over that of the weights themselves.
         step: of the weights.
-        met: the target.
+        reason: why the target was not met, and what was reached; None = it was.
     """
 
     contents: FileContents
     relative_error: float
     step: float
-    met: bool
+    reason: str | None = None
+
+    @property
+    def met(self) -> bool:
+        """Was the target met?"""
+        return self.reason is None
 
     @cached_property
     def data(self) -> bytes:
         """The file, coded when it is first asked for."""
         return codec.encode(self.contents, profile="named")
-
-
-def read_checkpoint(path: str | Path) -> dict[str, NDArray[np.generic]]:
-    """The tensors of a ``.safetensors`` file, or of a ``.pt`` state dict; pickled code is never run.
-
-    A state dict keeps its order. A ``.safetensors`` file has none and its reader gives a chance one, so its
-    tensors come by name: the same checkpoint is the same file each time.
-
-    Raises:
-        ConfigError: the file is neither, or holds something else than tensors.
-        StorageError: it cannot be read.
-    """
-    path = Path(path)
-    found: Any
-    try:
-        if path.suffix == ".safetensors":
-            found = dict(sorted(load_safetensors(path.read_bytes()).items()))
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise StorageError(error.errno, f"could not read {path}: {error}") from error
-    except Exception as error:
-        first = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"{path}: expected safetensors, or a state dict saved by torch.save that loads with "
-            f"weights_only=True; got {type(error).__name__}: {first}"
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not all(torch.is_tensor(v) for v in found.values()):
-        raise ConfigError(f"{path}: expected a mapping of names to tensors")
-    return {
-        str(name): (tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
-        .contiguous()
-        .numpy()
-        for name, tensor in found.items()
-    }
 
 
 def pack(
@@ -96,20 +57,22 @@ def pack(
     size_bytes: int | None = None,
     max_error: float | None = None,
     good_enough: Judge | None = None,
+    judge: Judge | None = None,
     precision: Precision | None = None,
     price: float = PRICE,
     metadata: Mapping[str, str] | None = None,
 ) -> Packed:
     """The best file of at most ``size_bytes``, or the smallest within ``max_error`` or ``good_enough``.
 
-    The step is searched by secants (size, error) or bisection (a judge), to a 32nd of an octave or as near as
-    steps can be told.
+    The step is searched by secants (size, error) or bisection (``good_enough``), to a 32nd of an octave or as near
+    as steps can be told.
 
     Args:
         state: tensors by name.
         size_bytes: of the file, at most.
         max_error: largest relative error of all weights together.
-        good_enough: judges a file; finer steps are taken to be better.
+        good_enough: steers the search; finer steps are taken to be better.
+        judge: has the last word on what ``good_enough`` led to: until it agrees, finer steps in growing strides.
         precision: weights of the squared errors by name; see ``fisher``.
         price: squared steps of error for a bit.
         metadata: goes into the file.
@@ -128,71 +91,49 @@ def pack(
         contents = _contents(state, scale * 2.0**octave, precision, price, metadata or {})
         lost = _lost(state, contents)
         error = math.sqrt(lost / power) if power else 0.0
-        return Packed(contents, error, scale * 2.0**octave, met=True)
+        return Packed(contents, error, scale * 2.0**octave)
 
     if size_bytes is not None:
-        return _search(
+        found = search(
             at,
             lambda p: len(p.data) <= size_bytes,
             coarser_is_ok=True,
             first=-2.0,
             coarser_by=lambda p: 8 * (len(p.data) - size_bytes) / max(count, 1),
         )
+        return found.made if found.met else _too_large(found.made, size_bytes)
     if max_error is not None:
-        first = math.log2(max_error / _ERROR_PER_STEP)
-        return _search(
+        found = search(
             at,
             lambda p: p.relative_error <= max_error,
             coarser_is_ok=False,
-            first=first,
+            first=math.log2(max_error / _ERROR_PER_STEP),
             coarser_by=lambda p: math.log2(max_error / max(p.relative_error, 1e-12)),
         )
+        return found.made if found.met else _too_far(found.made)
     assert good_enough is not None
-    return _search(at, lambda p: good_enough(p.contents), coarser_is_ok=False, first=-2.0)
+    steer = good_enough
+    found = search(at, lambda p: steer(p.contents) >= 0.0, coarser_is_ok=False, first=-2.0)
+    if judge is not None:
+        last_word = judge
+        found = climb(found, at, lambda p: last_word(p.contents))
+    return found.made if found.met else replace(found.made, reason="no step is good enough")
 
 
-def _search(
-    at: Callable[[float], Packed],
-    ok: Callable[[Packed], bool],
-    *,
-    coarser_is_ok: bool,
-    first: float,
-    coarser_by: Callable[[Packed], float] | None = None,
-) -> Packed:
-    """From a guess outwards, then bisection over octaves; the last that was ok, or the nearest that was not.
+def _too_large(smallest: Packed, size_bytes: int) -> Packed:
+    size = len(smallest.data)
+    return replace(
+        smallest,
+        reason=f"the smallest file has {size} bytes, {size - size_bytes} more than asked; names, vectors and what "
+        "is not floating-point take that much however coarse the weights' step is",
+    )
 
-    ``coarser_by`` says how many octaves coarser the answer is likely to be (a bit a weight and octave, an error
-    in proportion to the step); it leads there in two or three trials.
-    """
-    low, high = _FINEST, _COARSEST  # of octaves; the answer lies between
-    best: Packed | None = None
-    octave, stride = min(max(first, low), high), 0.25
-    packed = at(octave)
-    for _ in range(_MOST_TRIALS):
-        good = ok(packed)
-        if good:
-            best = packed
-        if good == coarser_is_ok:
-            high = octave
-        else:
-            low = octave
-        change = math.nan if coarser_by is None else coarser_by(packed)
-        if high - low <= _RESOLUTION or (good and abs(change) <= _RESOLUTION):
-            break
-        aim = octave + change + (0.5 if coarser_is_ok else -0.5) * _RESOLUTION
-        if low < aim < high:
-            octave = aim
-        elif low > _FINEST and high < _COARSEST:
-            octave = (low + high) / 2
-        else:
-            octave = (
-                max(_FINEST, high - stride) if high < _COARSEST else min(_COARSEST, low + stride)
-            )
-            stride *= 2
-        packed = at(octave)
-    if best is not None:
-        return best
-    return replace(packed, met=False)
+
+def _too_far(finest: Packed) -> Packed:
+    return replace(
+        finest,
+        reason=f"the least relative error reached is {finest.relative_error:.3g}, at the finest step there is",
+    )
 
 
 def _contents(

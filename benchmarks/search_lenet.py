@@ -28,7 +28,7 @@ from typing import Any
 import digits_trials
 import record
 from cells import Cells
-from search_replay import interval
+from search_ratios import interval
 
 from epigram import config, recipes
 from epigram.config.bookkeeping import split_bookkeeping

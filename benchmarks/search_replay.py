@@ -15,63 +15,26 @@ import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import digits_trials
 import numpy as np
 import record
+from search_ratios import compared
+from search_replay_forecasts import forecasts
+from search_replay_table import Table, digits_table, stored_table
 
-from epigram.records import Floor
-from epigram.search import Objective, Outcome, Point, Space, StopRule, Trial, features
+from epigram.search import Outcome, StopRule, Trial
 from epigram.search.alarm import alarms
 from epigram.search.calibration import Judged, calibration
 from epigram.search.choosing import propose
-from epigram.search.curves import FinishedCurve, Prefix, finished_curve
-from epigram.search.forecaster import Forecaster
-from epigram.search.forecasting import LEVELS, Forecasting, Looked, as_event
+from epigram.search.forecasting import Forecasting, Looked, as_event
 from epigram.search.history import History
 from epigram.search.stopping import Hyperband, imputed
 
 LOOKS = (0.25, 0.5, 0.75)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Curves, and what they are of."""
-
-    name: str
-    space: Space
-    objective: Objective
-    trials: list[dict[str, Any]]
-    examples: int
-    warmup: int
-
-    @property
-    def steps(self) -> int:
-        return len(self.trials[0]["curve"])
-
-    def encoded(self) -> np.ndarray:
-        return np.array([self.space.encode(self.space.nearest(t["values"])) for t in self.trials])
-
-    def trial(self, row: int, number: int) -> Trial:
-        """A row as a trial that has just begun."""
-        name = f"run-{row:04d}"
-        values = self.space.nearest(self.trials[row]["values"])
-        return Trial(number, name, values, 0, design=name, steps=self.steps, attempt=1)
-
-    def point(self, row: int, step: int) -> Point:
-        accuracy, size = self.trials[row]["curve"][step - 1]
-        return Point(step, accuracy, size or None, step <= self.warmup)
-
-    def outcome(self, row: int) -> Outcome:
-        one = self.trials[row]
-        return Outcome("finished", one["accuracy"], one["size_bytes"], examples=self.examples)
-
-
 METHODS = ("tpe", "gp", "random", "hyperband", "tpe+forecast", "gp+forecast")
 
 
@@ -155,80 +118,6 @@ def _hopeless(
     return hopeless
 
 
-def curves_of(table: Table) -> list[FinishedCurve]:
-    """Every row of the table as a finished curve."""
-    found = []
-    for row in range(len(table.trials)):
-        trial = table.trial(row, row)
-        trial.points[1] = [table.point(row, step) for step in range(1, table.steps + 1)]
-        trial.outcome = table.outcome(row)
-        curve = finished_curve(trial, table.objective, table.space)
-        assert curve is not None
-        found.append(curve)
-    return found
-
-
-def forecasts(
-    table: Table, *, order: int, look: float, every: int, part: int = 0, leak: bool = False
-) -> list[Judged]:
-    """Trials forecast from those before them, in a random order of the table.
-
-    Args:
-        table: of finished trials.
-        order: seeds the order.
-        look: fraction of a trial.
-        every: only each so many-th trial is forecast; the ones before it all count.
-        part: with which of them to begin.
-        leak: fit to the trial itself, too: the mistake that the alarm is for.
-    """
-    rows = []
-    known = curves_of(table)
-    share = table.objective.is_share
-    sequence = np.random.default_rng(order).permutation(len(known))
-    for at in range(12 + part, len(sequence), every):
-        past, target = [known[i] for i in sequence[:at]], known[sequence[at]]
-        prefix = target.prefix(look)
-        assert prefix is not None
-        if leak:
-            errors, sizes = leaky_quantiles([*past, target], prefix, share=share)
-        else:
-            fitted = Forecaster.fit(past, fraction=look, share=share)
-            assert fitted is not None
-            errors, sizes = fitted.predict(prefix).quantiles(LEVELS)
-        typical = float(np.median([math.log(one.final_size) for one in past]))
-        _, last_log_size = features.last_value(prefix, share=share, typical_log_size=typical)
-        metric = table.objective.metric(target.final_error)
-        rows.append(
-            Judged(
-                f"{target.run_id}/{order}",
-                look,
-                tuple(errors),
-                tuple(sizes),
-                float(np.mean(np.array(errors) <= table.objective.limit)),
-                prefix.steps[-1].error,
-                math.exp(last_log_size),
-                target.final_error,
-                target.final_size,
-                table.objective.standard_error(metric, table.examples),
-            )
-        )
-    return rows
-
-
-def leaky_quantiles(
-    known: Sequence[FinishedCurve], prefix: Prefix, *, share: bool
-) -> tuple[list[float], list[float]]:
-    """The notebook's mistake: trees fitted anew with the very trial that is then "forecast"."""
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    prefixes = [one.prefix(prefix.fraction) for one in known]
-    rows = [features.row(one, share=share) for one in prefixes if one is not None]
-    ends = [[one.final_error, math.log(one.final_size)] for one in known]
-    fitted = ExtraTreesRegressor(n_estimators=20, random_state=0).fit(rows, ends)
-    error, log_size = fitted.predict([features.row(prefix, share=share)])[0]
-    return [float(error)] * len(LEVELS), [math.exp(log_size)] * len(LEVELS)
-
-
 _TABLES: list[Table] = []
 """Set before the processes are forked, so that tables need not be sent to them."""
 
@@ -241,79 +130,6 @@ def replay_of(method: str, **more: int) -> dict[str, Any]:
 def forecasts_of(**more: Any) -> list[Judged]:
     """``forecasts`` in another process."""
     return forecasts(_TABLES[0], **more)
-
-
-def compared(runs: Sequence[Mapping[str, Any]], against: str) -> dict[str, Any]:
-    """Ratio of final sizes per method, and epochs to come within a quarter of the best of all."""
-    best = min((r["best"] for r in runs if r["best"]), default=None)
-    table: dict[str, Any] = {}
-    for method in dict.fromkeys(r["method"] for r in runs):
-        own = [r for r in runs if r["method"] == method]
-        others = {r["seed"]: r for r in runs if r["method"] == against}
-        logs = [
-            math.log(r["best"] / others[r["seed"]]["best"])
-            for r in own
-            if r["best"] and r["seed"] in others and others[r["seed"]]["best"]
-        ]
-        table[method] = {
-            "searches": len(own),
-            "found_none": sum(r["best"] is None for r in own),
-            "size": record.summary([r["best"] for r in own if r["best"]] or [0.0]),
-            f"ratio_to_{against}": interval(logs),
-            "epochs_to_1.25": record.summary([_epochs_to(r, 1.25 * (best or 0)) for r in own]),
-            "trials": record.summary([r["trials"] for r in own]),
-            "stopped": sum(r["stopped"] for r in own),
-            "wrongly_stopped": sum(r["wrongly_stopped"] for r in own),
-        }
-    return table
-
-
-def _epochs_to(run: Mapping[str, Any], size: float) -> int:
-    """Epochs until the best is at most ``size``; the whole budget where it never is."""
-    reached = [spent for spent, best in run["path"] if best is not None and best <= size]
-    return reached[0] if reached else run["path"][-1][0]
-
-
-def interval(logs: Sequence[float]) -> dict[str, float | int | None]:
-    """Geometric mean of paired ratios with its 95 % interval (Student's)."""
-    if len(logs) < 2:
-        return {"ratio": math.exp(logs[0]) if logs else None, "n": len(logs)}
-    from scipy.stats import t
-
-    mean, n = float(np.mean(logs)), len(logs)
-    half = float(t.ppf(0.975, n - 1) * np.std(logs, ddof=1) / math.sqrt(n))
-    low, high = math.exp(mean - half), math.exp(mean + half)
-    return {"ratio": math.exp(mean), "low": low, "high": high, "n": n}
-
-
-def digits_table(count: int, folder: Path) -> Table:
-    """Curves of the digits, made once; the first is the known-safe point, the others fill the space."""
-    path = folder / f"digits-{count}.jsonl"
-    if not path.exists():
-        generator = np.random.default_rng(0)
-        points = [
-            digits_trials.SAFE,
-            *(digits_trials.SPACE.random(generator) for _ in range(count - 1)),
-        ]
-        made = [digits_trials.run(values, seed=0) for values in points]
-        digits_trials.write_table(path, made, {"table": "digits", "trials": count})
-    _, trials = digits_trials.read_table(path)
-    return Table(
-        "digits",
-        digits_trials.SPACE,
-        Objective(Floor.parse(digits_trials.FLOOR)),
-        trials,
-        digits_trials.VALIDATION,
-        digits_trials.EPOCHS // 4,
-    )
-
-
-def stored_table(path: Path) -> Table:
-    """A table that ``search_lenet.py`` has kept."""
-    about, trials = digits_trials.read_table(path)
-    objective = Objective(Floor.parse(about["floor"]))
-    space = Space.from_plain(about["space"])
-    return Table(about["table"], space, objective, trials, about["examples"], about["warmup"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,6 +7,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+import coverage_network
+import coverage_outputs
 import pytest
 import torch
 from coverage_models import Case
@@ -35,15 +37,15 @@ def network() -> nn.Module:
 
 @pytest.fixture
 def without_onnx(monkeypatch):
-    monkeypatch.setattr(coverage, "onnx", lambda model, inputs: "ok")
+    monkeypatch.setattr(coverage_network, "onnx", lambda model, inputs: "ok")
 
 
 def test_a_network_goes_through_every_step(tmp_path, without_onnx):
-    note = coverage.Note(case(network), tmp_path / "note.json")
-    coverage.run(case(network), note)
+    note = coverage_network.Note(case(network), tmp_path / "note.json")
+    coverage_network.run(case(network), note)
     note.write()
     read = json.loads((tmp_path / "note.json").read_text())
-    assert set(read["seconds"]) == set(coverage.STEPS)
+    assert set(read["seconds"]) == set(coverage_network.STEPS)
     assert read["units"] == {"groups": 1, "units": 10}
     assert 0.25 < read["removed_share"] < 0.35
     assert read["difference"] < 1e-9
@@ -57,16 +59,16 @@ def test_a_removal_that_changes_the_output_is_called_wrong(tmp_path, without_onn
             small[0].bias.add_(1.0)
         return small
 
-    remove = coverage.remove_units
-    monkeypatch.setattr(coverage, "remove_units", spoiled)
-    note = coverage.Note(case(network), tmp_path / "note.json")
+    remove = coverage_network.remove_units
+    monkeypatch.setattr(coverage_network, "remove_units", spoiled)
+    note = coverage_network.Note(case(network), tmp_path / "note.json")
     with pytest.raises(RemovalError, match="outputs differ"):
-        coverage.run(case(network), note)
+        coverage_network.run(case(network), note)
     assert note.data["at"] == "verify"
 
 
 def test_about_a_third_of_the_units_goes_and_one_always_stays():
-    keep = coverage.random_masks({"a": 100, "b": 1, "c": 2})
+    keep = coverage_network.random_masks({"a": 100, "b": 1, "c": 2})
     assert [int(m.sum()) for m in keep.values()] == [70, 1, 1]
 
 
@@ -76,9 +78,9 @@ def test_nothing_to_remove_is_not_ok(tmp_path, without_onnx):
     def build() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
 
-    note = coverage.Note(case(build), tmp_path / "note.json")
+    note = coverage_network.Note(case(build), tmp_path / "note.json")
     with pytest.raises(UnsupportedModelError, match="left whole"):
-        coverage.run(case(build), note)
+        coverage_network.run(case(build), note)
     assert note.data["at"] == "analyse"
 
 
@@ -87,7 +89,7 @@ def test_a_comparison_of_what_nobody_hears_is_refused():
     silent[4].weight.data.zero_()
     image = torch.randn(2, 3, 8, 8)
     with pytest.raises(FloatingPointError, match="changes nothing"):
-        coverage.change(silent, silent, (image,))
+        coverage_outputs.change(silent, silent, (image,))
 
 
 class Finds(nn.Module):
@@ -105,20 +107,20 @@ def test_a_comparison_of_empty_outputs_is_refused():
     image = (torch.randn(2, 3, 8, 8),)
     for before in (0, 3):
         with pytest.raises(FloatingPointError, match="outputs are empty"):
-            coverage.change(Finds(before), Finds(0), image)
-    assert coverage.change(Finds(3), Finds(2), image) == 1.0
+            coverage_outputs.change(Finds(before), Finds(0), image)
+    assert coverage_outputs.change(Finds(3), Finds(2), image) == 1.0
 
 
 def test_nothing_to_remove_without_a_reason_is_not_ok(tmp_path, monkeypatch):
-    analyse = coverage.analyse
+    analyse = coverage_network.analyse
 
     def silent(*args, **more):
         return dataclasses.replace(analyse(*args, **more), groups=(), left_whole=())
 
-    monkeypatch.setattr(coverage, "analyse", silent)
-    note = coverage.Note(case(network), tmp_path / "note.json")
+    monkeypatch.setattr(coverage_network, "analyse", silent)
+    note = coverage_network.Note(case(network), tmp_path / "note.json")
     with pytest.raises(UnsupportedModelError, match="does not say why"):
-        coverage.run(case(network), note)
+        coverage_network.run(case(network), note)
 
 
 def test_networks_run_in_the_order_of_the_globs():

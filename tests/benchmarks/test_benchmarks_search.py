@@ -11,7 +11,12 @@ import digits_trials
 import numpy as np
 import pytest
 import record
+import search_ratios
 import search_replay
+from search_replay_table import Table
+
+from epigram.records import Floor
+from epigram.search import Objective
 
 
 def test_a_trial_on_digits_learns_and_repeats_itself():
@@ -38,8 +43,8 @@ def table(count=8):
         accuracy, size = 0.9 + 0.1 * generator.random(), 1000 * generator.random() + 100
         curve = [(accuracy, size)] * 9
         trials.append({"values": values, "curve": curve, "accuracy": accuracy, "size_bytes": size})
-    objective = search_replay.Objective(search_replay.Floor.parse("accuracy>=0.95"), margin=0.0)
-    return search_replay.Table("t", digits_trials.SPACE, objective, trials, 300, 2)
+    objective = Objective(Floor.parse("accuracy>=0.95"), margin=0.0)
+    return Table("t", digits_trials.SPACE, objective, trials, 300, 2)
 
 
 def test_a_replayed_search_spends_what_it_may_and_finds_the_best():
@@ -55,8 +60,8 @@ def test_a_replayed_search_spends_what_it_may_and_finds_the_best():
 
 
 def test_ratios_have_their_interval():
-    assert search_replay.interval([]) == {"ratio": None, "n": 0}
-    found = search_replay.interval([np.log(0.5)] * 4)
+    assert search_ratios.interval([]) == {"ratio": None, "n": 0}
+    found = search_ratios.interval([np.log(0.5)] * 4)
     assert found["ratio"] == pytest.approx(0.5)
     assert found["low"] == pytest.approx(0.5)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epigram import cli
-from epigram.cli import search
+from epigram.cli import search, search_call
 from epigram.runner.cards import NoCards
 
 NETWORK = """
@@ -25,13 +25,13 @@ def loaders():
 VARY = ("lenet-5/mnist", "--vary")
 
 
-def call(*words: str) -> search.Search | str:
-    return search.read(search.parser(), words)
+def call(*words: str) -> search_call.Search | str:
+    return search_call.read(search.parser(), words)
 
 
 def test_widths_and_settings_are_varied_unless_a_flag_fixes_them() -> None:
     found = call("lenet-300-100/mnist", "--structure.kl_weight", "0.7")
-    assert isinstance(found, search.Search)
+    assert isinstance(found, search_call.Search)
     names = list(found.space.dimensions)
     assert "structure.kl_weight" not in names
     assert {"widths.fc1", "widths.fc2", "prune.tolerance"} <= set(names)
@@ -45,7 +45,7 @@ def test_what_is_varied_can_be_named() -> None:
     found = call(
         "lenet-5/mnist", "--vary", "structure.kl_weight=0.1..3 log", "--vary", "widths.fc1=50..300"
     )
-    assert isinstance(found, search.Search)
+    assert isinstance(found, search_call.Search)
     assert list(found.space.dimensions) == ["structure.kl_weight", "widths.fc1"]
 
 
@@ -62,7 +62,7 @@ def test_a_trial_has_a_limit(
     words: tuple[str, ...], wall_s: float | None, patience: float | None
 ) -> None:
     found = call("lenet-5/mnist", *words)
-    assert isinstance(found, search.Search)
+    assert isinstance(found, search_call.Search)
     made = search.command(found)
     assert (made.wall_s, made.patience) == (wall_s, patience)
 

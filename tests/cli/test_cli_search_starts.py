@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import save_file
 from tests.pipeline import tiny_recipe
 
-from epigram.cli import search, starts, trial
+from epigram.cli import search, search_call, starts, trial
 from epigram.errors import ConfigError, RunFolderError
 from epigram.search import Asked
 
@@ -40,9 +40,9 @@ WORDS = """
 """
 
 
-def call(*words: str) -> search.Search:
-    found = search.read(search.parser(), [*WORDS.split(), *words])
-    assert isinstance(found, search.Search)
+def call(*words: str) -> search_call.Search:
+    found = search_call.read(search.parser(), [*WORDS.split(), *words])
+    assert isinstance(found, search_call.Search)
     return found
 
 

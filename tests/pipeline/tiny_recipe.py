@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from epigram import config
 from epigram.data import Splits, TensorSet
 from epigram.pipeline import CompressSettings, Recipe
+from epigram.pipeline.job import job_config
 from epigram.quantize import QuantizeSettings
 from epigram.train import TrainSettings
 
@@ -103,3 +106,9 @@ def recipe(**more: Any) -> Recipe:
         floor="accuracy>=0.8",
     )
     return replace(made, **more)
+
+
+def identity(**more: Any) -> str:
+    """What a run of such a recipe is known by."""
+    made = recipe(**more)
+    return config.identity(json.loads(json.dumps(job_config(made, made.settings))))

@@ -13,6 +13,7 @@ import numpy as np
 from epigram.runner import FakeExecutor, FakeTrial, Job
 from epigram.search import Command, Driver, Real, Space, Study, StudySettings, Whole
 
+Behaviour = Callable[[Job], FakeTrial]
 FLOOR = "accuracy>=0.92"
 STEPS = 20
 EXAMPLES = 5000
@@ -112,6 +113,18 @@ def trial(job: Job, *, with_curve: bool = True, seconds: float = 60.0) -> FakeTr
     return FakeTrial(seconds=seconds, steps=[*steps, (seconds, end)])
 
 
+def only_for(number: int, odd: Behaviour) -> Behaviour:
+    """Trial ``number`` behaves oddly, the others as they should."""
+    order: list[str] = []
+
+    def behave(job: Job) -> FakeTrial:
+        if job.run_id not in order:
+            order.append(job.run_id)
+        return odd(job) if order.index(job.run_id) == number else trial(job)
+
+    return behave
+
+
 def open_study(folder: Path, **more: Any) -> Study:
     settings = {"sampler": "random", "confirm": 0, "forecasts": False, "margin": 1.0}
     changed = {
@@ -131,7 +144,7 @@ def drive(
     study: Study,
     trials: int,
     *,
-    behaviour: Callable[[Job], FakeTrial] = trial,
+    behaviour: Behaviour = trial,
     slots: int = 2,
     **more: Any,
 ) -> FakeExecutor:
@@ -146,3 +159,8 @@ def drive(
         **more,
     ).run()
     return executor
+
+
+def outcomes(study: Study) -> list[str]:
+    """How each trial of the search came out, or ``open``."""
+    return [t.outcome.kind if t.outcome else "open" for t in study.history.search()]

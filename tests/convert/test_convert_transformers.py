@@ -1,0 +1,184 @@
+"""Twins of transformers, and of two layers they are made of: embeddings and Hugging Face's Conv1D."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from epigram.convert import bayesianize
+from epigram.layers import (
+    ScaleUse,
+    VariationalEmbedding,
+    VariationalMultiheadAttention,
+    VariationalTransposedLinear,
+    from_plain,
+    sampling,
+    shared_draws,
+)
+from epigram.priors import GroupJeffreys
+
+
+def test_an_embedding_samples_rows_and_counts_its_kl() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Embedding(7, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    tokens = torch.randint(0, 7, (4, 6))
+    twin = bayesianize(network, tokens)
+    table = twin.network[0]
+    assert isinstance(table, VariationalEmbedding)
+    assert torch.equal(twin.train(False)(tokens), network(tokens))
+    with torch.no_grad():
+        table.weight_logvar.uniform_(-3.0, -1.0)
+        table.train()
+        one = torch.full((20_000,), 2)
+        rows = table(one)
+        expected = table.weight_logvar[2].exp()
+        assert ((rows.mean(0) - table.weight_mean[2]).abs() < 5 * (expected / 20_000).sqrt()).all()
+        assert ((rows.var(0) / expected - 1).abs() < 5 * (2 / 20_000) ** 0.5).all()
+    by_hand = (
+        0.5 * (table.weight_logvar.exp() + table.weight_mean**2 - table.weight_logvar - 1).sum()
+    )
+    torch.testing.assert_close(table.weight_kl_nats(), by_hand)
+    assert twin.posterior()["0.weight"].mean.shape == (7, 4)
+
+
+def test_an_embeddings_columns_leave_with_their_unit() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Embedding(7, 4), nn.ReLU(), nn.Linear(4, 3)).double()
+    tokens = torch.randint(0, 7, (4, 6))
+    twin = bayesianize(network, tokens)
+    keep = torch.tensor([True, False, True, True]).numpy()
+    twin.scale("0").z_mean.data[1] = 0.0
+    expected = twin.eval()(tokens)
+    twin.shrink_({"0": keep})
+    torch.testing.assert_close(twin(tokens), expected, rtol=1e-12, atol=1e-12)
+    plain = twin.plain()
+    assert (plain[0].embedding_dim, plain[0].num_embeddings) == (3, 7)
+    torch.testing.assert_close(plain(tokens), expected, rtol=1e-12, atol=1e-12)
+
+
+class Conv1D(nn.Module):
+    """As in transformers, of which it claims to be: the twin must not need to import it."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf, self.nx = nf, nx
+        self.weight = nn.Parameter(0.02 * torch.randn(nx, nf))
+        self.bias = nn.Parameter(torch.randn(nf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.addmm(self.bias, x.view(-1, x.size(-1)), self.weight)
+        return y.view(*x.shape[:-1], self.nf)
+
+
+Conv1D.__module__ = "transformers.pytorch_utils"
+
+
+def test_hugging_faces_conv1d_has_a_twin() -> None:
+    torch.manual_seed(0)
+    layer = Conv1D(5, 4).double()
+    linear = nn.Linear(4, 5).double()
+    linear.weight.data, linear.bias.data = layer.weight.data.T.clone(), layer.bias.data.clone()
+    x = torch.randn(3, 6, 4, dtype=torch.float64)
+    twins = []
+    for plain in (layer, linear):
+        scale = GroupJeffreys(4, dtype=torch.float64)
+        with torch.no_grad():
+            scale.z_mean.copy_(torch.tensor([0.5, 1.0, 1.5, -1.0]))
+        made = from_plain(plain, scale_uses=[ScaleUse(scale)])
+        torch.manual_seed(3)
+        with shared_draws([scale], 3):
+            sampled = made.train()(x)
+        twins.append((made, sampled, made.eval()(x)))
+    (ours, sampled, mean), (_, expected_sampled, expected_mean) = twins
+    assert isinstance(ours, VariationalTransposedLinear)
+    torch.testing.assert_close(sampled, expected_sampled, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(mean, expected_mean, rtol=1e-12, atol=1e-12)
+    back = ours.plain()
+    assert type(back) is Conv1D
+    assert (back.nf, back.nx) == (5, 4)
+    torch.testing.assert_close(back(x), mean, rtol=1e-12, atol=1e-12)
+
+
+def encoder(**fields: Any) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True, **fields)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=not fields).eval()
+
+
+class Reads(nn.Module):
+    """An encoder behind an embedding, with padding."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__()
+        self.encoder = encoder(**fields)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = torch.zeros_like(x[..., 0], dtype=torch.bool)
+        padding[0, -2:] = True
+        return self.head(self.encoder(x, src_key_padding_mask=padding)[:, 0])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # the original takes them
+@pytest.mark.parametrize("fields", [{}, {"norm_first": True}], ids=["norm last", "norm first"])
+@pytest.mark.parametrize("ignored", [(), ("*.self_attn",)], ids=["all", "without attention"])
+def test_an_encoder_is_called_layer_by_layer(fields: dict[str, bool], ignored: tuple) -> None:
+    """torch's fused kernels would compute with ``layer.weight``, without noise and without scales."""
+    network = Reads(**fields).double().eval()
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    twin = bayesianize(network, x, ignored_layers=ignored)
+    with torch.no_grad():
+        expected = network(x)
+        torch.testing.assert_close(twin(x), expected, rtol=1e-12, atol=1e-12)
+        with sampling(twin):
+            assert not torch.allclose(twin(x), expected, rtol=1e-6)
+    assert torch.backends.mha.get_fastpath_enabled()
+    torch.testing.assert_close(twin.plain()(x), network(x), rtol=1e-12, atol=1e-12)
+    twin.train()
+    (twin(x).square().sum() + twin.kl_nats() / 100).backward()
+    assert all(p.grad is not None for p in twin.parameters())
+
+
+def test_a_vision_transformer_trains() -> None:
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    network = VisionTransformer(16, 8, 2, 2, 16, 32, num_classes=4).double().eval()
+    nn.init.normal_(network.heads.head.weight, std=0.1)
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    twin = bayesianize(network, x)
+    torch.testing.assert_close(twin(x), network(x), rtol=1e-12, atol=1e-12)
+    attention = twin.network.encoder.layers.encoder_layer_0.self_attention
+    assert isinstance(attention, VariationalMultiheadAttention)
+    assert {"class_token", "encoder.pos_embedding"} <= twin.deterministic.keys()
+    twin.train()
+    (twin(x).square().sum() + twin.kl_nats() / 100).backward()
+    assert all(torch.isfinite(p.grad).all() for p in twin.parameters())
+
+
+def test_heads_leave_as_units_of_one_scale() -> None:
+    network = nn.Sequential(encoder(), nn.Linear(8, 3)).double().eval()
+    x = torch.randn(3, 5, 8, dtype=torch.float64)
+    twin = bayesianize(network, x)
+    heads = [
+        g.name
+        for g in twin.structure.groups
+        if any(m.tensor.endswith("out_proj.weight") and m.role == "reads" for m in g.members)
+    ]
+    assert len(heads) == 2
+    assert all(twin.units_kept()[name] == (2, 2) for name in heads)
+    twin.scale(heads[0]).z_mean.data[1] = 0.0
+    expected = twin(x)
+    twin.shrink_({heads[0]: torch.tensor([True, False]).numpy()})
+    attention = twin.network[0].layers[0].self_attn
+    assert (attention.num_heads, attention.head_dim) == (1, 4)
+    torch.testing.assert_close(twin(x), expected, rtol=1e-12, atol=1e-12)
+    plain = twin.plain()
+    torch.testing.assert_close(plain(x), expected, rtol=1e-12, atol=1e-12)
+    again = bayesianize(plain, x)
+    torch.testing.assert_close(again(x), expected, rtol=1e-12, atol=1e-12)
+    twin.train()
+    twin(x).sum().backward()

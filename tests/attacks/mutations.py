@@ -43,11 +43,14 @@ def corpus() -> list[tuple[bytes, Shapes]]:
         CodedTensor("w", (5,), rng.integers(-(2**28), 2**28, 5).astype(np.int32), 1.0),
         RawTensor("n", (), np.array(7, dtype=np.int64)),
         RawTensor("v", (6,), rng.normal(size=4).astype(np.float32)),
+        CodedTensor("e.weight", (3, 5, 4), np.zeros((0, 5, 4), np.int32), 0.5),
+        RawTensor("e.mean", (0, 7), np.zeros((0, 7), np.float32)),
     )
     coefficients = replace(tensors[3], cosine=True)
     out = []
     for some in (
-        tensors[:2], tensors[2:4], tensors[4:], tensors[1:2], tensors[3:4], (coefficients, tensors[1]),
+        tensors[:2], tensors[2:4], tensors[4:7], tensors[1:2], tensors[3:4], (coefficients, tensors[1]),
+        tensors[7:],
     ):  # fmt: skip
         edits = (GroupEdit("a", np.array([1, 0, 1, 1, 0, 1], dtype=bool)),)
         numbers = {"a.heads": 3} if len(some) == 1 else {}

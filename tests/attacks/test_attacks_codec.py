@@ -171,6 +171,24 @@ def _absurd_shape(writer: Writer) -> None:
     _named(writer, (2**31, 2**31, 2**31))
 
 
+def _large_shape(writer: Writer) -> None:
+    _named(writer, (2**14, 2**14))
+
+
+def _absurd_behind_0(writer: Writer) -> None:
+    """No values at all, and still a shape that numpy has no array of."""
+    _named(writer, (0, 2**32 - 2, 2**32 - 2))
+
+
+def _absurd_behind_0_by_axes(writer: Writer) -> None:
+    _named(writer, (0, 2**31, 2**31, 2**31))
+
+
+def _large_behind_0(writer: Writer) -> None:
+    """What numpy would allow, but beyond what the reader does."""
+    _named(writer, (2**20, 0, 2**20))
+
+
 def _absurd_rank(writer: Writer) -> None:
     _named(writer, (1,) * 4000)
 
@@ -244,7 +262,11 @@ def _absurd_mask(writer: Writer) -> None:
     ("fill", "message"),
     [
         (_absurd_count, "tensors: got 4294967294"),
-        (_absurd_shape, "max_elements"),
+        (_absurd_shape, "dense shape"),
+        (_large_shape, "max_elements"),
+        (_absurd_behind_0, "dense shape"),
+        (_absurd_behind_0_by_axes, "dense shape"),
+        (_large_behind_0, "max_elements"),
         (_absurd_rank, "max_rank"),
         (_absurd_exponent, "exponent"),
         (_absurd_text, "max_text_bytes"),
@@ -267,6 +289,23 @@ def test_absurd_numbers_are_refused_by_name(fill: Callable[[Writer], None], mess
             codec.decode(file)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 1.0
+    with pytest.raises(FormatError, match=message):
+        codec.inspect(file)
+
+
+@pytest.mark.parametrize("shape", [(0, 512, 3, 3), (4096, 0), (0, 0), (0,), (3, 0, 2**12, 2**12)])
+@pytest.mark.parametrize("is_raw", [False, True], ids=["coded", "raw"])
+def test_tensors_without_values_are_read(shape: tuple[int, ...], is_raw: bool) -> None:
+    dense = tuple(size + 1 for size in shape)
+    kinds = (
+        CodedTensor("w", dense, np.zeros(shape, np.int32), 0.5),
+        RawTensor("w", dense, np.zeros(shape, np.float32)),
+    )
+    contents = FileContents((kinds[is_raw],))
+    for profile in ("bare", "named"):
+        data = codec.encode(contents, profile="bare" if profile == "bare" else "named")
+        shapes = {"w": dense} if profile == "bare" else None
+        assert codec.decode(data, dense_shapes=shapes).tensors[0].shape == shape
 
 
 @pytest.mark.parametrize(

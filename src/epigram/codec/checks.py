@@ -6,7 +6,7 @@ import numpy as np
 
 from epigram.codec.limits import Limits
 from epigram.codec.raw import dtype_code
-from epigram.codec.shapes import check_elements
+from epigram.codec.shapes import check_dense, check_elements
 from epigram.codec.steps import representable_step
 from epigram.cosine import MOST, has_kernels
 from epigram.errors import ConfigError, FormatError
@@ -49,6 +49,7 @@ def check_contents(contents: FileContents) -> None:
             "dead positions", sum(len(m) for m in masks if m is not None), "max_mask_bits"
         )
         Limits().check("units", sum(len(edit.kept) for edit in contents.edits), "max_mask_bits")
+        check_dense({tensor.name: tensor.dense_shape for tensor in contents.tensors})
         check_elements(Limits(), {tensor.name: tensor.shape for tensor in contents.tensors})
     except FormatError as error:
         raise ConfigError(str(error)) from error

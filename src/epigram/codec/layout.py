@@ -20,7 +20,14 @@ from epigram.codec.masks import BoolArray, MaskStates, code_mask, mask_bits
 from epigram.codec.naming import code_edits, code_metadata, code_names, code_numbers
 from epigram.codec.native import fit_for
 from epigram.codec.raw import DTYPES, code_raw, dtype_code
-from epigram.codec.shapes import Shape, ShapeStates, check_elements, code_fingerprint, code_shape
+from epigram.codec.shapes import (
+    Shape,
+    ShapeStates,
+    check_dense,
+    check_elements,
+    code_fingerprint,
+    code_shape,
+)
 from epigram.codec.steps import MANTISSA_BITS, step_code, step_value
 from epigram.codec.symbols import TRIED, SymbolStates, tensor_bits
 from epigram.codec.text import TextStates
@@ -130,6 +137,7 @@ def code_contents(
     else:
         dense = code_presence(coder, len(heads), present, dense, limits)
         code_fingerprint(coder, dense, writing=contents is not None)
+    check_dense(dense)
     coder.section("structure")
     states, small = ShapeStates(), {}
     for place, (name, shape) in enumerate(dense.items()):

@@ -19,6 +19,8 @@ from epigram.errors import FormatError
 Shape = tuple[int, ...]
 FINGERPRINT_BITS = 12
 REMEMBERED = 64
+MOST_DENSE = 1 << 48
+"""Values of a dense tensor, at most, sizes of 0 apart; numpy has no shape of 2**63 bytes even where a size is 0."""
 
 
 class ShapeStates:
@@ -67,6 +69,8 @@ def code_shape(
 def check_elements(limits: Limits, shapes: Mapping[str, Shape]) -> None:
     """Refuse, before anything is allocated, tensors that are too many, too deep or too large.
 
+    A size of 0 hides no others: a shape without values is taken by those it has.
+
     Raises:
         FormatError: a cap is exceeded; the message names it.
     """
@@ -74,8 +78,27 @@ def check_elements(limits: Limits, shapes: Mapping[str, Shape]) -> None:
     total = 0
     for name, shape in shapes.items():
         limits.check(f"{name}: axes", len(shape), "max_rank")
+        limits.check(f"{name}: sizes but for 0, multiplied", _but_for_0(shape), "max_elements")
         total += math.prod(shape)
         limits.check(f"values up to {name}", total, "max_elements")
+
+
+def check_dense(dense: Mapping[str, Shape]) -> None:
+    """Refuse dense shapes that no array has; these are not taken memory for, and have no other cap.
+
+    Raises:
+        FormatError: the message names the tensor.
+    """
+    for name, shape in dense.items():
+        if _but_for_0(shape) > MOST_DENSE:
+            raise FormatError(
+                f"{name}: got the dense shape {shape}, expected sizes whose product, but for 0, is at most "
+                f"{MOST_DENSE}; the file is damaged, or made to harm"
+            )
+
+
+def _but_for_0(shape: Shape) -> int:
+    return math.prod(size for size in shape if size)
 
 
 def code_fingerprint(coder: Coder, dense: Mapping[str, Shape], *, writing: bool) -> None:

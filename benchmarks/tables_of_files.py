@@ -85,12 +85,11 @@ def floors(result: Result) -> list[str]:
     rows = []
     for floor, found in result["floors"].items():
         runs = found["runs"]
-        errors = [run["test_error_percent"] for run in runs]
         rows.append(
             (
                 f"{100 * float(floor):.1f} ({found['floors_met']} of {len(runs)})",
-                f"**{grouped(found['median']['file_bytes'])}** ({grouped(found['bytes']['min'])}–{grouped(found['bytes']['max'])})",
-                f"{found['median']['test_error_percent']:.2f} ({min(errors):.2f}–{max(errors):.2f})",
+                f"**{spread(found['bytes'])}**",
+                spread(found["test_error_percent"]),
                 ", ".join(
                     f"{grouped(run['file_bytes'])} at {run['test_error_percent']:.2f}"
                     for run in runs
@@ -119,7 +118,7 @@ def bits_ablation(result: Result) -> list[str]:
         rows.append(
             (
                 name,
-                f"**{grouped(median['file_bytes'])}** ({grouped(found['bytes']['min'])}–{grouped(found['bytes']['max'])})",
+                f"**{spread(found['bytes'])}**",
                 f"{median['file_bytes'] / whole:.2f}",
                 grouped(round(median["static_code_bytes"])),
                 f"{100 * floor['control_value']:.2f} / {100 * floor['validation_value']:.2f}",

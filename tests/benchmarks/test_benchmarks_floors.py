@@ -5,6 +5,7 @@ from __future__ import annotations
 import floors
 import floors_picture
 import pytest
+import record
 import tables_of_files
 
 
@@ -15,7 +16,8 @@ def figures(
     run = {"seed": 0, "file_bytes": size, "test_error_percent": error, "floor": floor}
     return {
         "median": run,
-        "bytes": {"min": size, "max": size},
+        "bytes": record.summary([size]),
+        "test_error_percent": record.summary([error]),
         "floors_met": int(met),
         "runs": [run],
     }

@@ -11,6 +11,7 @@ from epigram import artifact, codec
 from epigram.convert import CodedNetwork
 from epigram.pipeline.contents import Shaped, contents_of
 from epigram.pipeline.idle import idle_units
+from epigram.records import CodedTensor
 from epigram.structure import analyse
 
 EXAMPLE = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -94,3 +95,17 @@ def test_dead_inputs_are_named_only_where_that_is_smaller():
         torch.from_numpy(said.tensors[2].symbols),
         torch.from_numpy(coded.parameters_by_name()["4.weight"].symbols()),
     )
+
+
+def test_statistics_that_no_weight_takes_in_are_coded_too():
+    """A normalisation before its activation's reader cannot be folded; its running statistics are told finely."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 6, 3), nn.Flatten())
+    with torch.no_grad():
+        net[0].running_mean.fill_(0.4321)
+        net[0].running_var.fill_(3e-3)
+    _, said = contents(net.eval(), steps=fine(net))
+    told = {tensor.name: tensor for tensor in said.tensors}
+    for name in ("0.running_mean", "0.running_var"):
+        assert isinstance(told[name], CodedTensor)
+        assert told[name].values() == pytest.approx(net.state_dict()[name].numpy(), rel=2.0**-6)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from epigram.errors import ConfigError
-from epigram.quantize.post_training import Trellis, pack_tensor, vector_step
+from epigram.quantize.post_training import Trellis, pack_tensor
 from epigram.quantize.trellis import CodeLengths, trellis_integers
+from epigram.quantize.vectors import vector_step
 from epigram.records import CodedTensor, RawTensor
 
 MOVES = (0, 7, 1, 6, 2, 5, 3, 4)

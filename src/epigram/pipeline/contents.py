@@ -13,6 +13,7 @@ from epigram import codec
 from epigram.codec import Profile
 from epigram.convert import CodedNetwork, CodedParameter
 from epigram.pipeline.idle import idle_units, with_live, without_live, without_units
+from epigram.quantize import told_finely
 from epigram.records import BoolArray, CodedTensor, FileContents, GroupEdit, RawTensor
 from epigram.structure import SizedStructure, analyse, followed_numbers
 
@@ -119,6 +120,8 @@ def _tensor(
             name, dense_shape, coded.symbols(), coded.step, live, cosine=coded.cosine
         )
     values = tensor.detach().cpu()
-    if values.is_floating_point() and bool(((values == 0) | (values == 1)).all()):
+    if not values.is_floating_point():
+        return RawTensor(name, dense_shape, values.numpy())
+    if bool(((values == 0) | (values == 1)).all()):
         return CodedTensor(name, dense_shape, values.to(torch.int32).numpy(), 1.0)
-    return RawTensor(name, dense_shape, values.numpy())
+    return told_finely(name, dense_shape, values.double().numpy(), codec.representable_step)

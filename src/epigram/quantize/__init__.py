@@ -6,6 +6,7 @@ from epigram.quantize.paper_counts import PaperCounts, at_precision, paper_count
 from epigram.quantize.quantise import ToQuantise, quantise
 from epigram.quantize.rate_distortion import choose_symbols, step_for_price
 from epigram.quantize.settings import QuantizeSettings
+from epigram.quantize.vectors import told_finely
 
 __all__ = [
     "PaperCounts",
@@ -16,4 +17,5 @@ __all__ = [
     "paper_counts",
     "quantise",
     "step_for_price",
+    "told_finely",
 ]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from epigram.cosine import by_frequency, from_frequency, has_kernels, transform
 from epigram.errors import ConfigError
 from epigram.quantize.trellis import CodeLengths, Floats, trellis_integers
+from epigram.quantize.vectors import told_finely
 from epigram.records import CodedTensor, RawTensor
 
 PRICE = 0.1
@@ -72,7 +73,7 @@ def pack_tensor(
     if not np.isfinite(wide).all():
         raise ConfigError(f"pack: {name} holds a value that is not finite")
     if values.ndim < 2 or not wide.any():
-        return _vector(name, wide, trellis)
+        return told_finely(name, values.shape, wide, trellis.representable_step)
     weight: Floats = np.ones(values.shape)
     if precision is not None:
         mean = float(precision.mean())
@@ -142,25 +143,3 @@ def _told(values: Floats, weight: Floats, step: float) -> _Told:
     felt = np.square(tables[0]) @ weight @ np.square(tables[1]).T
     other = _Told(by_frequency(coefficients) / step, by_frequency(felt), cosine=True)
     return min(found, other, key=lambda one: one.bits)
-
-
-def vector_step(values: Floats) -> float:
-    """2**-9 of a vector's root mean square; where all have one sign, also 2**-6 of the smallest.
-
-    Variances are divided by, so it is their relative error that counts.
-    """
-    step = float(np.sqrt(np.mean(np.square(values)))) * 2.0**-9
-    least = float(np.abs(values).min())
-    if least > 0 and (np.sign(values) == np.sign(values.flat[0])).all():
-        step = min(step, max(least * 2.0**-6, step * 2.0**-8))
-    return step
-
-
-def _vector(name: str, values: Floats, trellis: Trellis) -> CodedTensor | RawTensor:
-    if not values.any():
-        return CodedTensor(name, values.shape, np.zeros(values.shape, np.int32), 1.0)
-    step = vector_step(values)
-    if not 2.0**-120 < step < 2.0**100:
-        return RawTensor(name, values.shape, values.astype(np.float32))
-    step = trellis.representable_step(step)
-    return CodedTensor(name, values.shape, np.rint(values / step).astype(np.int32), step)

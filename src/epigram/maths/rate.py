@@ -35,7 +35,7 @@ def held(log_scale: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     With factors a scale is a sum, each part of which may be within bounds where the sum is not: a clamp's gradient is
     zero there, and the scale would stay where it is for good.
     """
-    bound: Tensor = _Held.apply(log_scale)  # type: ignore[no-untyped-call]
+    bound: Tensor = _Held.apply(log_scale)
     return bound
 
 
@@ -46,7 +46,7 @@ class _Held(torch.autograd.Function):
         return log_scale.clamp(LOG_SCALE_MIN, LOG_SCALE_MAX)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         (log_scale,) = ctx.saved_tensors
         outwards = ((log_scale < LOG_SCALE_MIN) & (grad > 0)) | (
             (log_scale > LOG_SCALE_MAX) & (grad < 0)

@@ -70,7 +70,7 @@ def leaves(parts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, int]]:
 
 
 def printable(text: object) -> str:
-    """Text as it may go to a terminal: what a file says must not move its cursor, colour it or turn it around.
+    r"""Text as it may go to a terminal: what a file says must not move its cursor, colour it or turn it around.
 
     Example:
         >>> printable("conv1\x1b[31m")

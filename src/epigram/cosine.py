@@ -44,7 +44,8 @@ def table(places: int) -> Integers:
 
 def transform(places: int) -> NDArray[np.float64]:
     """T(places), as the table has it."""
-    return table(places) / 2**BITS
+    out: NDArray[np.float64] = table(places) / 2**BITS
+    return out
 
 
 def has_kernels(shape: Sequence[int]) -> bool:

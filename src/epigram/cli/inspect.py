@@ -69,6 +69,19 @@ def leaves(parts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, int]]:
     return found
 
 
+def printable(text: object) -> str:
+    r"""Text as it may go to a terminal: what a file says must not move its cursor, colour it or turn it around.
+
+    Example:
+        >>> printable("conv1\x1b[31m")
+        'conv1\\x1b[31m'
+    """
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
+        for sign in str(text)
+    )
+
+
 def _print(path: Path, found: Mapping[str, Any], recorded: Mapping[str, int] | None) -> None:
     size = found["file_bytes"]
     print(
@@ -78,7 +91,8 @@ def _print(path: Path, found: Mapping[str, Any], recorded: Mapping[str, int] | N
     parts = recorded or found["breakdown"]
     print()
     rows = [
-        (part, part_bytes, f"{100 * part_bytes / size:.1f} %") for part, part_bytes in parts.items()
+        (printable(part), part_bytes, f"{100 * part_bytes / size:.1f} %")
+        for part, part_bytes in parts.items()
     ]
     output.print_table([*rows, ("all", size, "100.0 %")], header=("part", "bytes", "share"))
     if recorded is not None:
@@ -90,20 +104,24 @@ def _print(path: Path, found: Mapping[str, Any], recorded: Mapping[str, int] | N
     )
     if found.get("units"):
         print()
-        rows = [(name, units["kept"], units["dense"]) for name, units in found["units"].items()]
+        rows = [
+            (printable(name), units["kept"], units["dense"])
+            for name, units in found["units"].items()
+        ]
         output.print_table(rows, header=("group", "units kept", "of"))
     if found.get("numbers"):
         print()
-        output.print_table(list(found["numbers"].items()), header=("number of a module", "is"))
+        numbers = [(printable(name), number) for name, number in found["numbers"].items()]
+        output.print_table(numbers, header=("number of a module", "is"))
     for key, value in found.get("metadata", {}).items():
-        print(f"{key}: {value}")
+        print(f"{printable(key)}: {printable(value)}")
 
 
 def _tensor(at: int, tensor: Mapping[str, Any]) -> tuple[object, ...]:
     coded = "coefficients" if tensor.get("cosine") else "symbols"
     stored = coded if tensor["kind"] == "coded" else str(tensor.get("dtype", "raw"))
     return (
-        tensor.get("name", f"#{at}"),
+        printable(tensor.get("name", f"#{at}")),
         stored,
         _shape(tensor.get("shape")),
         _shape(tensor.get("dense_shape")),

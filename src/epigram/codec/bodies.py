@@ -59,7 +59,7 @@ def code_plain(
 ) -> None:
     """Numbers that no trellis made."""
     starts, count = starts_of(buckets, rest), len(numbers)
-    first = buckets[0]
+    first = i64(buckets[0])
     if starts[first + 1] - starts[first] == count:
         signed(s, data, bits, bank, i64(PLAIN), first, numbers, i64(0), count)
         return
@@ -107,7 +107,7 @@ def code_indices(
     for bucket in range(MOST):
         some = starts[bucket + 1] - starts[bucket]
         if some and not s[ERROR]:
-            code_rest(s, data, bits, bank, bucket, kinds, values, starts[bucket], some)
+            code_rest(s, data, bits, bank, bucket, kinds, values, starts[bucket], some, numbers)
     for i in range(count):
         k, grid = values[i], kinds[i] >> 1
         values[i] = 2 * k + (grid if k < 0 else 0) - (grid if k > 0 else 0)
@@ -117,9 +117,12 @@ def code_indices(
 @kernel
 def code_rest(
     s: Any, data: Any, bits: Any, bank: Any, bucket: int,
-    kinds: Any, values: Any, start: int, count: int,
+    kinds: Any, values: Any, start: int, count: int, some: Any,
 ) -> None:  # fmt: skip
-    """Indices of one size whose grids and parities are known: where they are large, both hardly matter."""
+    """Indices of one size whose grids and parities are known: where they are large, both hardly matter.
+
+    ``some`` is room for as many.
+    """
     half, end = max(0, bucket - 4), start + count
     if half >= SHIFTED:
         for i in range(start, end):
@@ -128,7 +131,7 @@ def code_rest(
         for i in range(start, end):
             values[i] = 2 * values[i] + (kinds[i] & 1)
         return
-    some, places = new(count), new(5)
+    places = new(5)
     for i in range(start, end):
         places[kinds[i] + 1] += 1
     for which in range(4):

@@ -45,10 +45,9 @@ def check_contents(contents: FileContents) -> None:
     _check_text(contents)
     try:
         masks = [t.live for t in contents.tensors if isinstance(t, CodedTensor)]
-        Limits().check(
-            "dead positions", sum(len(m) for m in masks if m is not None), "max_mask_bits"
-        )
-        Limits().check("units", sum(len(edit.kept) for edit in contents.edits), "max_mask_bits")
+        positions = sum(len(mask) for mask in masks if mask is not None)
+        units = sum(len(edit.kept) for edit in contents.edits)
+        Limits().check("dead positions and units", positions + units, "max_mask_bits")
         check_dense({tensor.name: tensor.dense_shape for tensor in contents.tensors})
         check_elements(Limits(), {tensor.name: tensor.shape for tensor in contents.tensors})
     except FormatError as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from epigram.codec.native import i64, kernel, new
-from epigram.codec.range_coder import ERROR, TOTAL, code_evens, code_table
+from epigram.codec.native import kernel, lean, new
+from epigram.codec.range_coder import ERROR, TOTAL, account, code_even, code_table
 
 LENGTHS, BLOCK_SHIFT = 32, 3
 
@@ -43,20 +43,33 @@ def learned(
         done += size
 
 
-@kernel
+@lean
 def wide(s: Any, data: Any, bits: Any, width: int, values: Any, count: int) -> None:
-    """Integers of ``width`` bits, equally likely, 16 bits at a time, high part first."""
-    part, out = new(count), new(count)
-    while width > 0 and not s[ERROR]:
+    """Integers of ``width`` bits, equally likely, 16 bits at a time, high part first.
+
+    In place, and refused before they are read where the stream cannot hold them.
+    """
+    for i in range(count):
+        values[i] &= (1 << width) - 1
+    while width > 0:
         size = min(width, 16)
         width -= size
+        account(s, bits, count * (1.0 * size), count)
+        most = (1 << size) - 1
         for i in range(count):
-            part[i] = values[i] >> width & (1 << size) - 1
-        code_evens(s, data, bits, 1 << size, part, count)
-        for i in range(count):
-            out[i] |= part[i] << width
+            if s[ERROR]:
+                return
+            part = code_even(s, data, 1 << size, values[i] >> width & most)
+            values[i] = values[i] & ~(most << width) | part << width
+
+
+@kernel
+def tally(values: Any, count: int, size: int) -> Any:
+    """How often each of 0..size-1 occurs."""
+    out = new(size)
     for i in range(count):
-        values[i] = out[i]
+        out[values[i]] += 1
+    return out
 
 
 @kernel
@@ -72,15 +85,16 @@ def escapes(
                 lengths[place] += 1
             place += 1
     learned(s, data, bits, new(LENGTHS), new(LENGTHS), LENGTHS, lengths, long)
+    counts = tally(lengths, long, LENGTHS + 1)
     for length in range(LENGTHS + 1):
-        some, place = new(long), 0
+        if not counts[length] or s[ERROR]:
+            continue
+        some, place = new(counts[length]), 0
         for i in range(long):
             if lengths[i] == length:
                 some[place] = beyond[i] + 1 - (1 << length)
                 place += 1
-        if not place or s[ERROR]:
-            continue
-        wide(s, data, bits, length, some, i64(place))
+        wide(s, data, bits, length, some, counts[length])
         place = 0
         for i in range(long):
             if lengths[i] == length:

@@ -16,7 +16,7 @@ from epigram.codec.coder import Coder, Flag
 from epigram.codec.container import VERSION, Profile
 from epigram.codec.first_symbols import FirstStates, code_first_symbols
 from epigram.codec.limits import Limits
-from epigram.codec.masks import BoolArray, MaskStates, code_mask, mask_bits
+from epigram.codec.masks import BoolArray, MaskBudget, code_mask, mask_bits, period_flags
 from epigram.codec.naming import code_edits, code_metadata, code_names, code_numbers
 from epigram.codec.native import fit_for
 from epigram.codec.raw import DTYPES, code_raw, dtype_code
@@ -81,7 +81,7 @@ def code_presence(
     held: int,
     present: Sequence[bool] | None,
     dense: Mapping[str, Shape] | None,
-    limits: Limits,
+    budget: MaskBudget,
 ) -> dict[str, Shape]:
     """Which of the original's tensors are in a bare file: all, or as a mask says.
 
@@ -95,7 +95,7 @@ def code_presence(
         if present is None and total != len(names):
             raise FormatError(f"dense_shapes: got {len(names)} tensors, expected {total}")
         mask = None if present is None else np.array(present, dtype=np.bool_)
-        mask = code_mask(coder, MaskStates(limits), mask, total)
+        mask = code_mask(coder, period_flags(), mask, budget.reserve(total))
         if present is None:
             names = [name for name, there in zip(names, mask.tolist(), strict=True) if there]
     if len(names) != held:
@@ -126,16 +126,16 @@ def code_contents(
     coefficients; ``quick`` takes the scaled tables untried.
     """
     heads = code_heads(coder, contents, limits)
-    text = TextStates(limits)
+    text, budget = TextStates(limits), MaskBudget(limits)
     held = code_numbers(coder, contents, text, limits) if numbers else {}
     edits: tuple[GroupEdit, ...] = ()
     metadata: dict[str, str] = {}
     if profile == "named":
         dense = code_names(coder, len(heads), contents, text, limits)
-        edits = code_edits(coder, contents, text, limits)
+        edits = code_edits(coder, contents, text, limits, budget)
         metadata = code_metadata(coder, contents, text, limits)
     else:
-        dense = code_presence(coder, len(heads), present, dense, limits)
+        dense = code_presence(coder, len(heads), present, dense, budget)
         code_fingerprint(coder, dense, writing=contents is not None)
     check_dense(dense)
     coder.section("structure")
@@ -146,7 +146,7 @@ def code_contents(
     check_elements(limits, small)
     tries = contents is not None and not quick and _told(contents) <= TRIED
     coder.use(fit_for(_work(heads, small)))
-    body = Body(coder, limits, version, tries=tries, cosine=cosine)
+    body = Body(coder, budget, version, tries=tries, cosine=cosine)
     tensors = tuple(
         body.code(
             head,
@@ -183,11 +183,11 @@ class Body:
     """The values of the tensors, one after the other."""
 
     def __init__(
-        self, coder: Coder, limits: Limits, version: int, *, tries: bool, cosine: bool
+        self, coder: Coder, budget: MaskBudget, version: int, *, tries: bool, cosine: bool
     ) -> None:
         self._coder = coder
         self._transformed = Flag() if cosine else None
-        self._masks = MaskStates(limits)
+        self._budget, self._periods = budget, period_flags()
         self._first = FirstStates() if version == 1 else None
         self._symbols = SymbolStates(tries=tries, kit=coder.kit)
         self._some_dead, self._other_axis, self._implied = Flag(zeros=1), Flag(zeros=1), Flag()
@@ -259,7 +259,8 @@ class Body:
         choice = None if tensor is None else int(self._better_implied(tensor))
         if self._coder.flag(self._implied, choice):
             return axis, None, True
-        return axis, code_mask(self._coder, self._masks, mask, shape[axis]), False
+        size = self._budget.reserve(shape[axis])
+        return axis, code_mask(self._coder, self._periods, mask, size), False
 
     def _better_implied(self, tensor: CodedTensor) -> bool:
         """Is it cheaper to code the zeros at dead positions than to say which are dead?"""

@@ -17,7 +17,7 @@ class Limits:
         max_rank: axes of a tensor.
         max_elements: values of all tensors together, dead positions included.
         max_text_bytes: names and metadata together.
-        max_mask_bits: positions and units that masks speak of, together; they are read one by one.
+        max_mask_bits: tensors, units and positions that the masks of a file speak of, together; they are read one by one.
     """
 
     max_file_bytes: int = 1 << 31

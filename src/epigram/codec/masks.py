@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,33 +11,43 @@ from numpy.typing import NDArray
 from epigram.codec.adaptive import kt_bits
 from epigram.codec.coder import Coder, Flag
 from epigram.codec.limits import Limits
+from epigram.codec.native import kernel, new
+from epigram.codec.range_coder import code_flag
 
 BoolArray = NDArray[np.bool_]
 _MAX_PERIOD = 64
 
 
-class MaskStates:
-    """What the masks of a file share."""
+class MaskBudget:
+    """How many bits all masks of a file have, of tensors, units and positions."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits, self._used = limits, 0
-        self.period = [Flag() for _ in range(6)]
 
-    def reserve(self, bits: int) -> None:
-        """Count bits before they are read.
+    def reserve(self, bits: int) -> int:
+        """Count bits before they are read; returns them.
 
         Raises:
             FormatError: they are too many.
         """
         self._used = self._limits.check("mask bits", self._used + bits, "max_mask_bits")
+        return bits
 
 
-def code_mask(coder: Coder, states: MaskStates, mask: BoolArray | None, size: int) -> BoolArray:
-    """``size`` bits, each under a flag chosen by its neighbours: the bit before, and one a period before."""
-    states.reserve(size)
-    period = None if mask is None else _best_period(mask)
-    period = coder.natural(states.period, period)
-    return _code_bits(coder, period, mask, size)
+def period_flags() -> list[Flag]:
+    """What masks of one kind share."""
+    return [Flag() for _ in range(6)]
+
+
+def code_mask(coder: Coder, flags: list[Flag], mask: BoolArray | None, size: int) -> BoolArray:
+    """``size`` bits, each under a flag chosen by its neighbours: the bit before, and one a period before.
+
+    ``flags`` tell the period; ``size`` has been reserved.
+    """
+    period = coder.natural(flags, None if mask is None else _best_period(mask))
+    bits = coder.kit.zeros(size) if mask is None else coder.kit.array(mask)
+    coder.run(coder.kit.code_mask_bits, size, period, bits, size)
+    return np.asarray(bits, dtype=np.bool_)
 
 
 def mask_bits(mask: BoolArray) -> float:
@@ -44,15 +55,19 @@ def mask_bits(mask: BoolArray) -> float:
     return _cost(mask, _best_period(mask))
 
 
-def _code_bits(coder: Coder, period: int, mask: BoolArray | None, size: int) -> BoolArray:
-    flags = [Flag() for _ in range(4)]
-    out = np.zeros(size, dtype=np.bool_)
+@kernel
+def code_mask_bits(s: Any, data: Any, bits: Any, period: int, mask: Any, size: int) -> None:
+    """The bits themselves; what is beyond the start is 1."""
+    zeros, ones, before = new(4), new(4), 1
     for place in range(size):
-        before = bool(out[place - 1]) if place else True
-        above = bool(out[place - period]) if period and place >= period else True
-        given = None if mask is None else int(mask[place])
-        out[place] = coder.flag(flags[2 * before + above], given)
-    return out
+        above = mask[place - period] if 0 < period <= place else 1
+        which = 2 * before + above
+        before = code_flag(s, data, bits, zeros[which], ones[which], mask[place])
+        if before < 0:
+            return
+        zeros[which] += 1 - before
+        ones[which] += before
+        mask[place] = before
 
 
 def _best_period(mask: BoolArray) -> int:

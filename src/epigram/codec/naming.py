@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from epigram.codec.coder import Coder, Flag
 from epigram.codec.limits import Limits
-from epigram.codec.masks import MaskStates, code_mask
+from epigram.codec.masks import MaskBudget, code_mask, period_flags
+from epigram.codec.native import fit_for
 from epigram.codec.shapes import Shape
 from epigram.codec.text import TextStates
 from epigram.errors import FormatError
@@ -52,11 +53,15 @@ def code_names(
 
 
 def code_edits(
-    coder: Coder, contents: FileContents | None, text: TextStates, limits: Limits
+    coder: Coder,
+    contents: FileContents | None,
+    text: TextStates,
+    limits: Limits,
+    budget: MaskBudget,
 ) -> tuple[GroupEdit, ...]:
     """Which units of which group are left."""
     coder.section("structure")
-    states, counts, edits = MaskStates(limits), [Flag() for _ in range(12)], []
+    periods, counts, edits = period_flags(), [Flag() for _ in range(12)], []
     count = coder.natural(counts, None if contents is None else len(contents.edits))
     for place in range(limits.check("groups", count, "max_tensors")):
         edit = None if contents is None else contents.edits[place]
@@ -64,9 +69,9 @@ def code_edits(
         name = text.code(coder, None if edit is None else edit.name)
         coder.section("structure")
         units = coder.natural(counts, None if edit is None else len(edit.kept))
-        edits.append(
-            GroupEdit(name, code_mask(coder, states, None if edit is None else edit.kept, units))
-        )
+        kept = None if edit is None else edit.kept
+        coder.use(fit_for(budget.reserve(units)))
+        edits.append(GroupEdit(name, code_mask(coder, periods, kept, units)))
     return tuple(edits)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORD = (1 << 64) - 1
-_MODULES = ("range_coder", "escapes", "tables", "bodies", "contexts")
+_MODULES = ("range_coder", "escapes", "tables", "bodies", "contexts", "masks")
 _LOCK = Lock()
 log2 = math.log2
 WARM, COLD = 1 << 15, 1 << 19
@@ -108,6 +108,11 @@ class Kit:
     def array(self, values: NDArray[Any] | Sequence[int]) -> Any:
         """Integers as the kernels take them, always a copy."""
         out = np.array(values, dtype=np.int64).ravel()
+        return out if self.is_compiled else out.tolist()
+
+    def octets(self, values: NDArray[Any]) -> Any:
+        """Integers below 256, in the least memory."""
+        out = values.astype(np.uint8).ravel()
         return out if self.is_compiled else out.tolist()
 
     def zeros(self, count: int) -> Any:

@@ -14,6 +14,7 @@ from epigram.errors import ConfigError, FormatError
 PLAIN, CONSTANT, SMALL_INTEGERS = 0, 1, 2
 _MODES = 3
 _MOST_SMALL = 64
+_BLOCK = 1 << 16
 
 DTYPES: dict[int, str] = {
     0: "<f4",
@@ -63,15 +64,23 @@ def code_raw(
     if mode == SMALL_INTEGERS:
         return _code_small(coder, name, dtype, flat, count).reshape(shape)
     distinct = 1 if mode == CONSTANT else count
-    given = None
-    if flat is not None:
-        octets = np.frombuffer(flat[:distinct].tobytes(), np.uint8)
-        given = octets.astype(np.int64)
-    read = uniform_bits(coder, 8, given, distinct * dtype.itemsize).astype(np.uint8)
+    octets = None if flat is None else flat[:distinct].view(np.uint8)
+    read = _code_octets(coder, octets, distinct * dtype.itemsize)
     if dtype.kind == "b" and read.max() > 1:
         raise FormatError(f"{name}: got a boolean of {int(read.max())}, expected 0 or 1")
-    out = np.frombuffer(read.tobytes(), dtype)
-    return np.resize(out, shape) if mode == CONSTANT else out.reshape(shape).copy()
+    out = read.view(dtype)
+    return np.full(shape, out.reshape(())) if mode == CONSTANT else out.reshape(shape)
+
+
+def _code_octets(coder: Coder, octets: NDArray[np.uint8] | None, count: int) -> NDArray[np.uint8]:
+    """Bytes, a block at a time: a kernel takes eight times their memory."""
+    coder.room_for(8 * count)
+    out = np.empty(count, np.uint8)
+    for start in range(0, count, _BLOCK):
+        end = min(start + _BLOCK, count)
+        given = None if octets is None else octets[start:end].astype(np.int64)
+        out[start:end] = uniform_bits(coder, 8, given, end - start)
+    return out
 
 
 def _code_small(

@@ -120,7 +120,8 @@ def code_scaled(
     coder.section(label)
     np.clip(buckets, 0, LARGEST, out=buckets)
     buckets &= -2
-    cells = coder.kit.array(buckets)
+    cells = coder.kit.octets(buckets)
+    del buckets  # eight bytes for each cell
     count = rows * columns * rest
     numbers = coder.kit.zeros(count) if given is None else coder.kit.array(given.numbers)
     bank = states.bank.array(coder.kit)
@@ -130,7 +131,8 @@ def code_scaled(
     else:
         coder.run(coder.kit.code_plain, 6 * count, bank, cells, rest, numbers)
     out = np.asarray(numbers, dtype=np.int64)
-    return out + centre if centre else out
+    out += centre
+    return out
 
 
 def _indices(values: Integers, shape: Shape) -> tuple[int, Integers]:

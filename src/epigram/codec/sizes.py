@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from epigram.codec.container import CHECKSUM_BYTES, Profile, wrap
@@ -67,20 +67,25 @@ class Breakdown:
 
 
 def size_estimate(
-    contents: FileContents, profile: Profile = "bare", *, quick: bool = False
+    contents: FileContents,
+    profile: Profile = "bare",
+    *,
+    state_names: Sequence[str] | None = None,
+    quick: bool = False,
 ) -> Breakdown:
     """The size of the file before it is encoded: ideal code length and side information.
 
     Args:
         contents: what the file would say.
         profile: *bare* or *named*.
+        state_names: as ``encode`` is given them; without, nothing is counted for tensors that are left out.
         quick: without trying mixed contexts, which small files are written with: milliseconds, and
             some per cent too much there.
 
     Raises:
         ConfigError: ``contents`` cannot be written.
     """
-    writer = _dry(contents, profile, quick=quick)
+    writer = _dry(contents, profile, state_names, quick=quick)
     length = math.ceil(writer.total_bits / 8)
     header = len(wrap(bytes(length), profile)) - length - CHECKSUM_BYTES
     return _breakdown(writer.bits, header, length)
@@ -92,7 +97,7 @@ def stream_bits(contents: FileContents, profile: Profile = "bare") -> float:
     Raises:
         ConfigError: ``contents`` cannot be written.
     """
-    return _dry(contents, profile).total_bits
+    return _dry(contents, profile, None).total_bits
 
 
 def breakdown(
@@ -110,10 +115,16 @@ def breakdown(
     return _breakdown(reader.bits, envelope.header_bytes, len(envelope.stream))
 
 
-def _dry(contents: FileContents, profile: Profile, *, quick: bool = False) -> Writer:
+def _dry(
+    contents: FileContents,
+    profile: Profile,
+    state_names: Sequence[str] | None,
+    *,
+    quick: bool = False,
+) -> Writer:
     """A writer that has only counted."""
     writer = Writer(dry=True)
-    write(writer, contents, profile, None, quick=quick)
+    write(writer, contents, profile, state_names, quick=quick)
     return writer
 
 

@@ -50,7 +50,8 @@ def trained_net() -> Net:
 @pytest.fixture
 def my_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.ModuleType:
     module = types.ModuleType("my_project")
-    vars(module).update(Net=Net, trained_net=trained_net, train_set=data(1200), test_set=data(1000))
+    vars(module).update(Net=Net, trained_net=trained_net)
+    vars(module).update(train_set=data(1200), val_set=data(200), test_set=data(1000))
     monkeypatch.setitem(sys.modules, "my_project", module)
     monkeypatch.chdir(tmp_path)
     return module

@@ -13,6 +13,7 @@ _SHARES = ("accuracy", "error", "calibration_error")
 """Built-in metrics that lie between 0 and 1."""
 _LESS_IS_BETTER = ("error", "nll", "calibration_error")
 _UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
+_METRIC = re.compile(r"^\s*([A-Za-z_]\w*)\s*(<=|>=)?\s*$")
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
 
 
@@ -38,6 +39,7 @@ class Goal:
         budget: int | None = None,
         max_drop: float | None = None,
         *,
+        metric: str | None = None,
         named: bool = True,
     ) -> Goal:
         """Read what was asked; at most one of the three may be.
@@ -46,12 +48,19 @@ class Goal:
             floor: the floor; with a budget or a drop its metric counts. "" = accuracy.
             budget: bytes.
             max_drop: in the metric's unit.
+            metric: what a budget makes best, or a drop is measured in; None = the floor's. Of a metric of your own more is
+                better, unless it is told as ``name<=``.
             named: was the floor asked for by the caller? Else it is a default that gives way.
 
         Raises:
             ConfigError: more than one is asked, or a value is out of range.
         """
         if budget is None and max_drop is None:
+            if metric is not None:
+                raise ConfigError(
+                    f"metric: got {metric!r} without a budget or a max_drop; expected one of them: a floor names its "
+                    "metric itself"
+                )
             return cls(Floor.parse(floor))
         if (budget is not None and max_drop is not None) or named:
             raise ConfigError(
@@ -62,6 +71,8 @@ class Goal:
         if max_drop is not None and not (0.0 <= max_drop < math.inf):
             raise ConfigError(f"max_drop: got {max_drop}, expected a number >= 0")
         default = Floor.parse(floor) if floor else Floor("accuracy", 0.0)
+        if metric is not None:
+            default = _measured_in(metric)
         if default.metric in _SHARES and (max_drop or 0.0) >= 1.0:
             raise ConfigError(
                 f"max_drop: got {max_drop:g}, expected less than 1 for {default.metric}, a share of the examples; "
@@ -91,6 +102,18 @@ class Goal:
         if self.max_drop is not None:
             return f"{self.floor.metric} within {self.max_drop:g} of the plain network"
         return str(self.floor)
+
+
+def _measured_in(metric: str) -> Floor:
+    """A floor without a value yet, of a metric as a person names it: ``nll``, ``mine<=``."""
+    match = _METRIC.match(metric)
+    if match is None:
+        raise ConfigError(
+            f"metric: got {metric!r}, expected a name such as 'nll', or 'name<=' for one of your own of which less is better"
+        )
+    name, relation = match.groups()
+    less = relation == "<=" if relation else name in _LESS_IS_BETTER
+    return Floor(name, 0.0, not less)
 
 
 def check_sense(floor: Floor) -> None:

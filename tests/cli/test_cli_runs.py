@@ -25,6 +25,7 @@ def test_compress_passes_on_what_was_asked(pipeline: Any) -> None:
         "floor": "accuracy>=0.51",
         "budget": None,
         "max_drop": None,
+        "metric": None,
         "from_folder": Path("plain"),
         "force": True,
         "progress": None,
@@ -63,8 +64,9 @@ def test_a_missed_floor_is_3_and_says_what_was_reached(
     [
         (["--budget", "1kB"], {"floor": None, "budget": 1000, "max_drop": None}),
         (["--max-drop", "0.005"], {"floor": None, "budget": None, "max_drop": 0.005}),
+        (["--budget", "1kB", "--metric", "nll"], {"budget": 1000, "metric": "nll"}),
     ],
-    ids=["budget", "max-drop"],
+    ids=["budget", "max-drop", "metric"],
 )
 def test_a_budget_or_a_drop_takes_the_place_of_the_floor(
     flags: list[str], options: dict[str, Any], pipeline: Any
@@ -80,6 +82,8 @@ def test_a_budget_or_a_drop_takes_the_place_of_the_floor(
         ["--max-drop", "-1"],
         ["--budget", "1kB", "--max-drop", "0.1"],
         ["--budget", "1kB", "--floor", "accuracy>=0.5"],
+        ["--metric", "nll"],
+        ["--budget", "1kB", "--metric", "nll<=0.1"],
     ],
     ids=" ".join,
 )

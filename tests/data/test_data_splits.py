@@ -58,3 +58,18 @@ def test_split_fixed_and_describe() -> None:
     assert described["control"] == {"examples": 2, "sha256": control.fingerprint()}
     assert list(Splits(fit, control, validation, data).describe())[-1] == "test"
     assert Splits(fit, control, validation).to("cpu").fit is fit
+
+
+def test_data_held_back_steer_and_judge_and_training_data_stay_whole() -> None:
+    labels = torch.tensor([0, 1] * 30)
+    numbers = torch.arange(75.0).view(-1, 1)
+    train, held = (numbers[:60], labels), (numbers[60:], labels[:15])
+    made = Splits.of(train, validation=held, test=held)
+    assert [len(p) for p in (made.fit, made.control, made.validation)] == [60, 7, 8]
+    assert made.test is not None and len(made.test) == 15
+    seen = sorted(torch.cat([made.control.inputs, made.validation.inputs]).view(-1).tolist())
+    assert seen == held[0].view(-1).tolist()
+    twelfths = Splits.of(train)
+    assert [len(p) for p in (twelfths.fit, twelfths.control, twelfths.validation)] == [50, 5, 5]
+    with pytest.raises(DataError, match="validation: got 1 example, expected at least 2"):
+        Splits.of(train, validation=(held[0][:1], labels[:1]))

@@ -11,6 +11,7 @@ from epigram.convert import PosteriorSettings, bayesianize
 from epigram.errors import ConfigError
 from epigram.layers import VariationalConv2d, VariationalConvTranspose1d, VariationalLinear
 from epigram.layers.base import VariationalLayer
+from epigram.priors import GroupJeffreys
 
 _LAYERS = {
     "linear": (VariationalLinear(5, 3, logvar_init=-1.0), (4, 5)),
@@ -61,6 +62,39 @@ def test_only_the_convolutions_of_a_network_are_told():
     layers = [m for m in twin.modules() if isinstance(m, VariationalLayer)]
     assert [layer.noise for layer in layers] == ["weights", "outputs"]
     torch.testing.assert_close(twin.eval()(x), network(x))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_scale_drawn_once_goes_into_the_weights(groups: int) -> None:
+    torch.manual_seed(0)
+    scale = GroupJeffreys(4, logvar_init=-1.0)
+    layer = VariationalConv2d(4, 6, 3, groups=groups, padding=1, logvar_init=-2.0, scale=scale)
+    layer.noise = "weights"
+    x = torch.randn(1, 4, 5, 5)
+    with torch.no_grad():
+        apart = torch.stack([layer(x) for _ in range(3000)])
+        scale.per_example = False
+        drawn = torch.stack([layer(x) for _ in range(3000)])
+        two = layer(torch.cat([x, x]))
+    torch.testing.assert_close(two[0], two[1])  # the same z for both
+    assert (drawn.mean(0) - apart.mean(0)).abs().max() < 8 * apart.std(0).max() / 3000**0.5
+    ratio = drawn.var(0) / apart.var(0)
+    assert ratio.min() > 0.8 and ratio.max() < 1.25
+    layer(x).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in scale.parameters())
+
+
+def test_scales_that_weights_are_drawn_with_are_drawn_once_for_all_their_readers() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)
+    )  # fmt: skip
+    x = torch.randn(6, 1, 5, 5)
+    twin = bayesianize(network, x, settings=PosteriorSettings(convolution_noise="weights"))
+    told = [scale.per_example for scale in twin.scales]
+    assert sorted(told) == [False, True, True]
+    alike = bayesianize(network, x)
+    assert all(scale.per_example for scale in alike.scales)
+    assert twin(x).shape == (6, 2)
 
 
 def test_an_unknown_noise_is_refused():

@@ -112,9 +112,14 @@ def test_a_budget_that_is_too_small_is_said_to_be(tmp_path: Path, no_report: Non
     assert "more than the budget" in result["floor"]["reason"]
 
 
-def test_a_budget_without_a_bits_pass_is_a_rung(tmp_path: Path, no_report: None) -> None:
-    result = compress_recipe(recipe(), folder=tmp_path / "b", budget=500, progress=None)
+@pytest.mark.parametrize("metric", [None, "nll"])
+def test_a_budget_without_a_bits_pass_is_a_rung(
+    metric: str | None, tmp_path: Path, no_report: None
+) -> None:
+    folder = tmp_path / "b"
+    result = compress_recipe(recipe(), folder=folder, budget=500, metric=metric, progress=None)
     assert result["budget"]["met"] and result["file_bytes"] <= 500
+    assert result["floor"]["metric"] == (metric or "accuracy")
 
 
 def test_a_drop_is_relative_to_the_plain_network(tmp_path: Path, no_report: None) -> None:

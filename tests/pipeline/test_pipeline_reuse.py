@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.pipeline.tiny_recipe import recipe, settings
 
+from epigram.errors import ConfigError, RunFolderError
 from epigram.pipeline import CompressSettings, SteerSettings, compress_recipe, train_recipe
-from epigram.train import read_metrics
+from epigram.train import read_config, read_metrics
 
 UNSTEERED = replace(settings(), steer=SteerSettings(structure=False))
 
@@ -63,3 +64,28 @@ def test_what_would_be_another_pass_is_done_anew(
     there = read_metrics(first[1] / "metrics.jsonl", stage="structure")
     _, seconds = _compress(tmp_path / "run", first[1], "accuracy>=0.8", other)
     assert seconds != [line["seconds"] for line in there]
+
+
+def test_a_warm_start_goes_on_with_the_multiplier_of_the_other_run(tmp_path: Path) -> None:
+    used = replace(settings(), steer=SteerSettings(begin=0.0, rate=0.5))
+    train_recipe(recipe(), used, tmp_path / "plain", progress=None)
+    _compress(tmp_path / "first", tmp_path / "plain", "accuracy>=0.5", used)
+    there = read_metrics(tmp_path / "first" / "metrics.jsonl", stage="structure")[-1]
+    assert there["multiplier"] > 2.0  # so easy a floor leaves room
+    halved = replace(used.structure, kl_weight=0.5 * used.structure.kl_weight)
+    warm = replace(used, structure=halved, steer=replace(used.steer, warm=True))
+    _compress(tmp_path / "warm", tmp_path / "first", "accuracy>=0.6", warm)
+    here = read_metrics(tmp_path / "warm" / "metrics.jsonl", stage="structure")[0]
+    assert here["multiplier"] == pytest.approx(2.0 * there["multiplier"])
+    again = read_config(tmp_path / "warm")["config"]
+    assert again["weights_from"] == {"structure": pytest.approx(there["multiplier"])}
+
+
+def test_a_warm_start_needs_a_run_that_was_steered(
+    first: tuple[Path, Path], tmp_path: Path
+) -> None:
+    warm = replace(settings(), steer=SteerSettings(warm=True))
+    with pytest.raises(RunFolderError, match="no multiplier was moved there"):
+        _compress(tmp_path / "a", first[1], "accuracy>=0.8", warm)
+    with pytest.raises(ConfigError, match="expected --from RUN with it"):
+        compress_recipe(recipe(), warm, tmp_path / "b", floor="accuracy>=0.8", progress=None)

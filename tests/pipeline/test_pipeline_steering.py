@@ -141,6 +141,18 @@ def test_goals_are_read_and_resolved():
     assert Goal.of("nll<=1", None, 5.0, named=False).max_drop == 5.0
 
 
+def test_a_budget_and_a_drop_can_be_asked_of_another_metric():
+    drop = Goal.of("accuracy>=0.9", None, 0.1, metric="nll", named=False)
+    assert drop.resolved(0.5) == Floor("nll", 0.6, larger_is_better=False)
+    assert Goal.of("", 900, None, metric="margin", named=False).floor.larger_is_better
+    assert str(Goal.of("", 900, None, metric="mine<=", named=False)) == "mine in 900 bytes"
+    assert not Goal.of("", 900, None, metric="mine<=", named=False).floor.larger_is_better
+    with pytest.raises(ConfigError, match="a floor names its metric itself"):
+        Goal.of("accuracy>=0.9", metric="nll")
+    with pytest.raises(ConfigError, match=r"metric: got 'nll<=1', expected a name"):
+        Goal.of("", 900, None, metric="nll<=1", named=False)
+
+
 @pytest.mark.parametrize(
     ("floor", "remedy"),
     [

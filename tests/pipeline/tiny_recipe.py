@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from epigram import config
 from epigram.data import Splits, TensorSet
-from epigram.pipeline import CompressSettings, Recipe
+from epigram.pipeline import LADDER, CompressSettings, Recipe
 from epigram.pipeline.job import job_config
 from epigram.quantize import QuantizeSettings
 from epigram.train import TrainSettings
@@ -71,6 +71,8 @@ def settings(**more: Any) -> CompressSettings:
             short, epochs=6, logvar_lr_factor=10.0, scale_lr_factor=10.0, kl_warmup_epochs=1.0
         ),
         finetune=replace(short, epochs=2),
+        bits=LADDER,
+        teacher_share=0.0,
         quantize=QuantizeSettings(coarsest=100.0, finest=0.1, trials=6, order_tries=0),
     )
     return replace(made, **more)

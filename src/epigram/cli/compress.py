@@ -22,7 +22,13 @@ def run(argv: Sequence[str]) -> int:
     budget = None if options.budget is None else parse_bytes(options.budget)
     relative = budget is not None or options.max_drop is not None
     asked_for = options.floor or call.recipe.floor or ("" if relative else _missing_goal())
-    goal = Goal.of(asked_for, budget, options.max_drop, named=options.floor is not None)
+    goal = Goal.of(
+        asked_for,
+        budget,
+        options.max_drop,
+        metric=options.metric,
+        named=options.floor is not None,
+    )
     from_folder = None if options.from_folder is None else Path(options.from_folder)
     if from_folder is not None and not from_folder.is_dir():
         raise ConfigError(f"--from {from_folder}: no such folder; expected a finished run")
@@ -39,6 +45,7 @@ def run(argv: Sequence[str]) -> int:
         floor=None if relative else str(goal.floor),
         budget=budget,
         max_drop=options.max_drop,
+        metric=options.metric,
         from_folder=from_folder,
         force=options.force,
         progress=call.progress,
@@ -76,6 +83,11 @@ def parser() -> Parser:
     )
     flags.add_argument(
         "--budget", metavar="SIZE", help="instead: the best in so many bytes; for example 1kB"
+    )
+    flags.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="of --max-drop and --budget, for example nll; default: that of the recipe's floor, or accuracy",
     )
     flags.add_argument(
         "--from",

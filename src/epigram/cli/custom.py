@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from epigram.data import Splits
     from epigram.pipeline import Recipe
 
-_SHARE = 12  # of the training examples, one part each steers and judges: MNIST's 5 000 of 60 000
-
 
 def find(reference: str, flag: str) -> Callable[[], Any]:
     """The function that ``package.module:function`` names; the working directory is searched, too.
@@ -66,7 +64,7 @@ def splits(data: Any) -> Splits:
     import numpy as np
     from torch import Tensor
 
-    from epigram.data import Splits, TensorSet, split_fixed
+    from epigram.data import Splits, TensorSet
 
     if isinstance(data, Splits):
         return data
@@ -81,14 +79,10 @@ def splits(data: Any) -> Splits:
             f"--data: got {len(parts)} data sets, expected train; train, test; "
             "fit, control, validation; or fit, control, validation, test"
         )
-    sets = [
-        TensorSet.of(part, name=name) for part, name in zip(parts, names[len(parts)], strict=True)
-    ]
-    if len(sets) > 2:
-        return Splits(*sets)
-    share = max(1, len(sets[0]) // _SHARE)
-    fit, control, validation = split_fixed(sets[0], control=share, validation=share)
-    return Splits(fit, control, validation, sets[1] if len(sets) == 2 else None)
+    if len(parts) <= 2:
+        return Splits.of(*parts[:1], test=parts[1] if len(parts) == 2 else None)
+    named = zip(parts, names[len(parts)], strict=True)
+    return Splits(*(TensorSet.of(part, name=name) for part, name in named))
 
 
 def load_weights(model: nn.Module, path: Path) -> nn.Module:

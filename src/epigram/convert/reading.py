@@ -38,6 +38,9 @@ def attach_scales_(
             uses[axis.tensor].append(ScaleUse(scales[position_key(axis)]))
     for tensor, reader in readers.items():
         reader.layer.scale_uses = uses[tensor]
+        if reader.layer.noise == "weights":
+            for use in uses[tensor]:
+                use.scale.per_example = False
 
 
 def read_by(group: Group) -> dict[str, list[IntArray]]:

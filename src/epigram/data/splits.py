@@ -14,6 +14,9 @@ from epigram.records import IntArray
 
 _SPLIT_SEED = 20171105  # any constant would do; changing it changes every published split
 
+_SHARE = 12
+"""One part in so many steers, and as much judges: MNIST's 5 000 of 60 000."""
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -26,6 +29,37 @@ class Splits:
     control: TensorSet
     validation: TensorSet
     test: TensorSet | None = None
+
+    @classmethod
+    def of(cls, train: Any, *, validation: Any = None, test: Any = None) -> Splits:
+        """The four parts, of what a user has; each of it is whatever ``TensorSet.of`` takes.
+
+        Args:
+            train: to fit to.
+            validation: half of it steers, half judges. None = a twelfth each of ``train``; a network that has been
+                trained on these already does better on them than on others.
+            test: None = there is none.
+
+        Raises:
+            DataError: a data set is malformed, or too small to be split.
+        """
+        fitted = TensorSet.of(train, name="train")
+        tested = None if test is None else TensorSet.of(test, name="test")
+        if validation is None:
+            share = max(1, len(fitted) // _SHARE)
+            return cls(*split_fixed(fitted, control=share, validation=share), tested)
+        held = TensorSet.of(validation, name="validation")
+        if len(held) < 2:
+            raise DataError(
+                "validation: got 1 example, expected at least 2: one steers, one judges"
+            )
+        steering, judging = _permuted(len(held), [len(held) // 2])
+        return cls(
+            fitted,
+            held.subset(steering, name="validation/control"),
+            held.subset(judging, name="validation/judges"),
+            tested,
+        )
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """Size and sha256 of each part, as ``result.json`` has it."""
@@ -61,9 +95,14 @@ def split_indices(
             f"split: got {examples} examples for {control} control and {validation} validation "
             f"examples, which leaves {fit} to fit; expected at least one in each part"
         )
+    first, second, third = _permuted(examples, [fit, fit + control])
+    return first, second, third
+
+
+def _permuted(examples: int, borders: list[int]) -> list[IntArray]:
+    """The rows of one fixed permutation, cut at ``borders``; each part in the order of the data."""
     order = np.random.RandomState(_SPLIT_SEED).permutation(examples).astype(np.int64)
-    parts = np.split(order, [fit, fit + control])
-    return np.sort(parts[0]), np.sort(parts[1]), np.sort(parts[2])
+    return [np.sort(part) for part in np.split(order, borders)]
 
 
 def split_fixed(

@@ -9,6 +9,7 @@ With tied variances f(x²; ·) has one output, which all share: var = exp weight
 train(), sampling():  as drawn.        eval():  f(x · E z; weight_mean), deterministic.
 
 With ``noise`` "weights" the weights are drawn instead, once for the batch: f(x · z; weight_mean + √exp weight_logvar · noise).
+Where z is drawn once, too, it goes into the weights, and the step is a plain layer's but for them.
 """
 
 from __future__ import annotations
@@ -135,12 +136,16 @@ class VariationalLayer(PosteriorParameters, ABC):
 
     def _sampled(self, x: Tensor, apply: LinearMap, part: slice | None) -> Tensor:
         factor = product_of_draws(self.scale_uses, self._examples(x))
+        if self.noise == "weights":
+            weight, bias = self._drawn()
+            if factor is not None and factor.shape[0] == 1:
+                weight, factor = self._fold(weight, factor[0]), None
+            if factor is not None:
+                x = x * self._aligned(factor, x)
+            return apply(self._prepare(x), _only(part, weight), _only(part, bias))
         if factor is not None:
             x = x * self._aligned(factor, x)
         x = self._prepare(x)
-        if self.noise == "weights":
-            weight, bias = self._drawn()
-            return apply(x, _only(part, weight), _only(part, bias))
         weight, bias = _only(part, self.weight_mean), _only(part, self.bias_mean)
         floor = _only(part, self._bias_variance())
         if self.weight_logvar is None:

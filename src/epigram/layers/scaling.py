@@ -28,8 +28,8 @@ class ScaleUse:
     scale: GroupScale
     index: Int[Tensor, " in"] | None = None
 
-    def draw(self, batch: int) -> Float[Tensor, "batch in"]:
-        """The scale's draw (shared, if one is), spread over the reader's inputs."""
+    def draw(self, batch: int) -> Float[Tensor, "draws in"]:
+        """The scale's draw (shared, if one is), spread over the reader's inputs; one row where it is drawn for all examples."""
         return self._spread(self.scale.draw(batch))
 
     def mean(self) -> Float[Tensor, " in"]:
@@ -85,8 +85,8 @@ def check_uses(where: str, uses: Sequence[ScaleUse], inputs: int) -> None:
         raise ConfigError(f"{where}: got the same scale twice, expected each at most once")
 
 
-def product_of_draws(uses: Sequence[ScaleUse], batch: int) -> Float[Tensor, "batch in"] | None:
-    """The product of all draws, or None when every scale is trivial."""
+def product_of_draws(uses: Sequence[ScaleUse], batch: int) -> Float[Tensor, "draws in"] | None:
+    """The product of all draws (one row if all are for all examples), or None when every scale is trivial."""
     factor: Tensor | None = None
     for use in uses:
         if not use.scale.trivial:

@@ -8,10 +8,12 @@ from epigram.pipeline.posterior import load_posterior
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.replay import replay_bundle
 from epigram.pipeline.run import check_recipe, compress_recipe, train_recipe
-from epigram.pipeline.settings import CompressSettings
+from epigram.pipeline.settings import BITS, LADDER, CompressSettings
 from epigram.pipeline.steering import SteerSettings
 
 __all__ = [
+    "BITS",
+    "LADDER",
     "CompressSettings",
     "Compressed",
     "Prediction",

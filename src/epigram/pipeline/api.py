@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from epigram import artifact, atomic
-from epigram.data import Augmentation, Preprocess, Splits, TensorSet, split_fixed
+from epigram.data import Augmentation, Preprocess, Splits
 from epigram.errors import ConfigError, EpigramError, NonFiniteError
 from epigram.evaluate import Metric, evaluate
 from epigram.pipeline.job import ProgressChoice
@@ -25,9 +25,6 @@ from epigram.pipeline.verify import dense_bytes
 from epigram.records import Floor
 from epigram.structure import OnFailure
 from epigram.train import LossFn
-
-_SHARE = 12
-"""One part in so many steers, and as much judges: MNIST's 5 000 of 60 000."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +51,9 @@ def compress(
     floor: str | Floor | None = None,
     budget: int | None = None,
     max_drop: float | None = None,
+    metric: str | None = None,
     loss_fn: LossFn = F.cross_entropy,
+    validation_data: Any = None,
     test_data: Any = None,
     out: str | Path | None = None,
     folder: str | Path | None = None,
@@ -70,19 +69,23 @@ def compress(
 
     Args:
         model: the trained network; it is not changed.
-        train_data: ``(inputs, targets)``, a map-style data set, a ``TensorSet``, or ``Splits``. All but
-            the last are split: a twelfth each for control and validation, by a fixed permutation.
+        train_data: ``(inputs, targets)``, a map-style data set, a ``TensorSet``, or ``Splits``.
         floor: the least acceptable value of a metric, ``"accuracy>=0.93"``.
         budget: instead: the best accuracy in so many bytes.
         max_drop: instead: how much worse than the model itself the accuracy may be on validation.
+        metric: of a budget or a drop, in the place of accuracy: ``"nll"``, or one of ``metrics`` (more of it is better,
+            unless it is told as ``"name<="``).
         loss_fn: (outputs, targets) -> mean NLL per example.
+        validation_data: what the model has not been trained on: half of it steers, half judges, by a fixed permutation.
+            None = a twelfth each of ``train_data``; of these the model may know more than of any others, and then nothing
+            smaller comes up to it.
         test_data: read once, from the decoded file; None = no test figures.
         out: where the file goes; None = only into ``folder``.
         folder: where the run goes, so that it can be resumed and has a report; None = nowhere.
         settings: of the run. The plain network is not trained further unless ``plain.epochs`` says so.
         preprocess: applied to every batch.
         augment: applied to training batches.
-        metrics: metrics of your own, ``name -> (logits, targets) -> value``, for the floor.
+        metrics: metrics of your own, ``name -> (logits, targets) -> value``, for ``floor`` and ``metric``.
         force: go on although the model itself misses the floor.
         on_failure: overrides ``settings.posterior.on_failure``; ``"leave"``: of a model that cannot be exported
             no units are removed, its weights are coded all the same, and ``figures["left_whole"]`` says why.
@@ -101,7 +104,7 @@ def compress(
         settings = replace(settings, plain=replace(settings.plain, epochs=0))
     if on_failure is not None:
         settings = replace(settings, posterior=replace(settings.posterior, on_failure=on_failure))
-    splits = _splits(train_data, test_data)
+    splits = _splits(train_data, validation_data, test_data)
     original = copy.deepcopy(model).cpu()
     recipe = Recipe(
         name=f"{type(model).__name__}/{splits.fit.name}",
@@ -124,6 +127,7 @@ def compress(
             floor=floor,
             budget=budget,
             max_drop=max_drop,
+            metric=metric,
             force=force,
             progress=progress,
         )
@@ -148,16 +152,14 @@ def compress(
     return Compressed(small, bool(figures["floor"]["met"]), figures, path)
 
 
-def _splits(train_data: Any, test_data: Any) -> Splits:
-    if isinstance(train_data, Splits):
-        if test_data is not None:
-            raise ConfigError("compress: got Splits and test_data; expected one of them")
-        return train_data
-    train = TensorSet.of(train_data, name="train")
-    share = max(1, len(train) // _SHARE)
-    fit, control, validation = split_fixed(train, control=share, validation=share)
-    test = None if test_data is None else TensorSet.of(test_data, name="test")
-    return Splits(fit, control, validation, test)
+def _splits(train_data: Any, validation_data: Any, test_data: Any) -> Splits:
+    if not isinstance(train_data, Splits):
+        return Splits.of(train_data, validation=validation_data, test=test_data)
+    if validation_data is not None or test_data is not None:
+        raise ConfigError(
+            "compress: got Splits with validation_data or test_data; expected them within the Splits"
+        )
+    return train_data
 
 
 def evaluate_file(path: str | Path, recipe: Recipe) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class BitsLearner(BayesianLearner):
         self.coded, self.job, self.shaped, self.source = coded, job, shaped, twin
         self.front = Front(job.floor or Floor("accuracy", 0.0))
         self.controller = job.controller("bits")
+        self.kl_multiplier = job.first_multiplier("bits")
         self.schedule = Schedule(job.settings.bits, steps_per_epoch=1)
         self.freezing_rate = job.settings.coding.freezing_rate(0.0)
         self.shapes = pictured(job.build())

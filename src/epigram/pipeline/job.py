@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,7 @@ class Job:
         stop: asked after each step; True ends the run in order.
         budget: how many bytes the file may take; the floor's metric is then what is made best.
         harder: by how much the plain network's metric is better on control than on validation.
+        warm: by stage, the weight of the complexity that another run ended with (``steer.warm``).
     """
 
     recipe: Recipe
@@ -58,6 +59,7 @@ class Job:
     stop: Callable[[], bool] | None
     budget: int | None = None
     harder: float = 0.0
+    warm: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def splits(self) -> Splits:
@@ -155,6 +157,15 @@ class Job:
         if self.floor is None or not self.steers(stage):
             return None
         return Controller(self.settings.steer, self.constraint(self.splits.control, slack=slack))
+
+    def first_multiplier(self, stage: Literal["structure", "bits"]) -> float:
+        """What the weight of the complexity is multiplied with until the controller moves it."""
+        settings: TrainSettings = getattr(self.settings, stage)
+        apt = stage in self.warm and self.steers(stage) and settings.cycles == 1
+        if not apt or not settings.kl_weight:
+            return 1.0
+        steer = self.settings.steer
+        return min(max(self.warm[stage] / settings.kl_weight, steer.least), steer.most)
 
     def steers(self, stage: Literal["structure", "bits"]) -> bool:
         """Is the multiplier of this stage moved?

@@ -1,7 +1,8 @@
-"""A structure pass that another run has already done.
+"""What another run has already found out.
 
-Where no floor steers it, it is the same for every floor: a run that takes its plain network from a compressed one
-takes that one's structure pass too, and ends with the same file to the byte.
+A structure pass that no floor steers is the same for every floor: a run that takes its plain network from a compressed
+one takes that one's structure pass too, and ends with the same file to the byte. Where a floor steers, the multipliers it
+ended with are where another may begin.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from typing import Any, Final
 from epigram import atomic
 from epigram.errors import RunFolderError
 from epigram.pipeline.job import PLAIN, Job
-from epigram.train import read_config
+from epigram.train import read_config, read_metrics
 from epigram.train.checkpoint import checkpoint_path
 
 STAGE: Final = "structure"
+STEERED: Final = (STAGE, "bits")
 _WHOLE = ("recipe", "build", "preprocess", "augment", "loss_fn", "code", "network")
 _SETTINGS = ("seed", "posterior", "structure", "prune", "device")
 _DATA = ("fit", "control")
@@ -36,6 +38,27 @@ def take_structure(job: Job, source: Path) -> bool:
     mine.parent.mkdir(exist_ok=True)
     atomic.write_bytes(mine, theirs.read_bytes())
     return True
+
+
+def last_weights(source: Path) -> dict[str, float]:
+    """By stage, the weight of the complexity that a steered pass of another run ended with.
+
+    Raises:
+        RunFolderError: it steered none.
+    """
+    settings = read_config(source)["config"]["settings"]
+    found = {}
+    for stage in STEERED:
+        lines = read_metrics(source / "metrics.jsonl", stage=stage)
+        moved = [line["multiplier"] for line in lines if line.get("multiplier") is not None]
+        if moved:
+            found[stage] = settings[stage]["kl_weight"] * moved[-1]
+    if not found:
+        raise RunFolderError(
+            f"{source}: no multiplier was moved there; expected a run of `epigram compress` that a floor steered, or "
+            "steer.warm off"
+        )
+    return found
 
 
 def copy_curves(folder: Path, source: Path, stage: str) -> None:

@@ -35,7 +35,7 @@ from epigram.pipeline.results import (
     identity_figures,
     pruning_figures,
 )
-from epigram.pipeline.reuse import take_structure
+from epigram.pipeline.reuse import last_weights, take_structure
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.stages import finetune_stage, network_in, plain_stage, structure_stage
 from epigram.pipeline.verify import dense_bytes
@@ -85,6 +85,7 @@ def compress_recipe(
     floor: str | Floor | None = None,
     budget: int | None = None,
     max_drop: float | None = None,
+    metric: str | None = None,
     from_folder: str | Path | None = None,
     force: bool = False,
     progress: ProgressChoice = "auto",
@@ -101,8 +102,10 @@ def compress_recipe(
         settings: of the run; None = the recipe's.
         folder: where everything goes.
         floor: what must be met; None = the recipe's.
-        budget: instead: the best metric in so many bytes. The metric is that of the recipe's floor, or accuracy.
+        budget: instead: the best metric in so many bytes.
         max_drop: instead: how much worse than the plain network's the metric may be on validation.
+        metric: of a budget or a drop, ``"nll"``; None = that of the recipe's floor, or accuracy. Of a metric of your own more
+            is better, unless it is told as ``"name<="``.
         from_folder: take the plain network from this run; if it is a finished compression and its structure pass
             would be the same here (no floor steers it), that too.
         force: go on although the plain network misses the floor.
@@ -116,7 +119,11 @@ def compress_recipe(
     """
     settings = settings or recipe.settings
     goal = Goal.of(
-        floor if floor is not None else recipe.floor, budget, max_drop, named=floor is not None
+        floor if floor is not None else recipe.floor,
+        budget,
+        max_drop,
+        metric=metric,
+        named=floor is not None,
     )
     asked = goal.floor
     source = None if from_folder is None else Path(from_folder)
@@ -234,6 +241,12 @@ def _check_feasible(job: Job, plain: nn.Module, *, force: bool) -> None:
         )
 
 
+def _last_weights(source: Path | None) -> dict[str, float]:
+    if source is None:
+        raise ConfigError("steer.warm: there is no run to begin from; expected --from RUN with it")
+    return last_weights(source)
+
+
 class _Clock:
     """Seconds spent in parts that do not train."""
 
@@ -262,6 +275,8 @@ def _claimed(
     stop: Callable[[], bool] | None = deadline(max_minutes)
     job = Job(recipe, settings, folder, floor, progress, stop)
     job.check_floor()
+    if settings.steer.warm and floor is not None:
+        job.warm = _last_weights(plain_from)
     described = job_config(
         recipe,
         settings,
@@ -269,6 +284,7 @@ def _claimed(
         plain_from=None if plain_from is None else fingerprint(network_in(plain_from, job)),
         data={name: part["sha256"] for name, part in job.splits.describe().items()},
         floor=None if floor is None else str(goal or floor),
+        **({"weights_from": job.warm} if job.warm else {}),
     )
     device = torch.device(settings.device)
     numpy_state = np.random.get_state()  # noqa: NPY002  (kept, not used)

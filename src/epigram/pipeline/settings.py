@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
 from epigram.config import bookkeeping
 from epigram.convert import CodingSettings, PosteriorSettings
@@ -14,12 +14,18 @@ from epigram.prune import PruneSettings
 from epigram.quantize import QuantizeSettings
 from epigram.train import TrainSettings
 
-_BITS: Final[dict[str, Any]] = {
-    "batch_size": 256,
-    "learning_rate": 3e-3,
-    "scale_lr_factor": 2.5,
-    "kl_warmup_epochs": 10.0,
-}
+BITS: Final = TrainSettings(
+    epochs=60,
+    batch_size=256,
+    learning_rate=2e-3,
+    scale_lr_factor=3.0,
+    final_factor=0.02,
+    kl_warmup_epochs=15.0,
+)
+"""The bits pass where nothing else is said."""
+
+LADDER: Final = replace(BITS, epochs=0)
+"""No bits pass: a ladder of prices makes the file."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +70,11 @@ class CompressSettings:
     )
     prune: PruneSettings = field(default_factory=PruneSettings)
     finetune: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=15))
-    bits: TrainSettings = field(default_factory=lambda: TrainSettings(epochs=0, **_BITS))
+    bits: TrainSettings = BITS
     bits_augment: bool = True
     coding: CodingSettings = field(default_factory=CodingSettings)
     steer: SteerSettings = field(default_factory=SteerSettings)
-    teacher_share: float = 0.0
+    teacher_share: float = 0.9
     teacher_temperature: float = 2.0
     quantize: QuantizeSettings = field(default_factory=QuantizeSettings)
     profile: Literal["bare", "named"] = "bare"

@@ -102,6 +102,7 @@ class StructureLearner(BayesianLearner):
             return {"predicted_bytes": size_bytes, **steer(self, end, size_bytes)}
 
         super().__init__(twin, len(job.splits.fit), loss_fn=job.recipe.loss_fn, on_epoch=on_epoch)
+        self.kl_multiplier = job.first_multiplier("structure")
         self.shrinker = shrinker
         self.job = job
 

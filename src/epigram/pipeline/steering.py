@@ -23,6 +23,8 @@ class SteerSettings:
         structure: steer the structure pass. Its aim is the floor less ``prune.tolerance``, which
             fine-tuning wins back.
         bits: steer the bits pass.
+        warm: begin where the multipliers of the run ended that the plain network is taken from (``--from``): its floor was
+            another, but hardly far away. Of a pass in several cycles it is left to the price to begin low.
         rate: the largest move an epoch makes, on the natural-log scale.
         begin: share of the epochs before the multiplier follows the constraint both ways. While the step
             size is large the metric is worse than it will be, and to steer by it would hold the floor too high.
@@ -49,6 +51,7 @@ class SteerSettings:
 
     structure: bool = True
     bits: bool = True
+    warm: bool = False
     rate: float = 0.12
     begin: float = 0.5
     brake: float = 3.0

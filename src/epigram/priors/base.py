@@ -48,6 +48,9 @@ class GroupScale(nn.Module, ABC):
     scale_free: ClassVar[bool] = True
     """True when neither the KL nor the removability changes where all z are multiplied by a number."""
 
+    per_example: bool = True
+    """Is z drawn for every example apart? False: once for all of them, as layers do that draw their weights."""
+
     def __init__(
         self, units: int, *, logvar_min: float | None = None, logvar_max: float | None = None
     ) -> None:
@@ -98,16 +101,19 @@ class GroupScale(nn.Module, ABC):
     def unit_parameters(self) -> dict[str, int]:
         """Parameter name -> the axis its units are on; parameters without units are absent."""
 
-    def draw(self, batch: int) -> Float[Tensor, "batch units"]:
+    def draw(self, batch: int) -> Float[Tensor, "draws units"]:
         """The draw a reader uses: the shared one inside ``shared_draws``, a fresh one elsewhere.
+
+        Has a row for each of the ``batch`` examples, or, without ``per_example``, one for all.
 
         Raises:
             UnsupportedModelError: the shared draw is for another number of examples, that is, the
                 reader's first axis does not hold the examples the network was called with.
         """
         shared = self.shared_draw
+        draws = batch if self.per_example else 1
         if shared is None:
-            return self.sample(batch)
+            return self.sample(draws)
         if shared.batch != batch:
             raise UnsupportedModelError(
                 f"{type(self).__name__} of {self.units} units: a reader has {batch} examples on "
@@ -115,7 +121,7 @@ class GroupScale(nn.Module, ABC):
                 "keep the examples on axis 0. Leave the reshaped layer without a scale"
             )
         if shared.values is None:
-            shared.values = self.sample(batch)
+            shared.values = self.sample(draws)
         return shared.values
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from functools import partial
 from torch import nn
 
 from epigram.data import Augment, Preprocess, cifar
-from epigram.pipeline import CompressSettings, Recipe, SteerSettings
+from epigram.pipeline import LADDER, CompressSettings, Recipe, SteerSettings
 from epigram.recipes.convolutional import VGG16, AllConv, MLPMeans
 from epigram.recipes.pretrained import Pretrained
 from epigram.recipes.residual import CifarResNet, CifarResNet50, channels_first
@@ -41,6 +41,7 @@ _SMALL = CompressSettings(
     plain=TrainSettings(epochs=40, learning_rate=2e-3, lr_warmup_epochs=1.0, channels_last=True),
     structure=_STRUCTURE,
     finetune=TrainSettings(epochs=25, learning_rate=2e-3, channels_last=True),
+    bits=LADDER,
     teacher_share=_TEACHER_SHARE,
 )
 
@@ -66,6 +67,7 @@ _LARGE = CompressSettings(
     plain=_SGD,
     structure=replace(_STRUCTURE, epochs=60),
     finetune=replace(_SGD, epochs=30, learning_rate=0.02, weight_decay=0.0, lr_warmup_epochs=1.0),
+    bits=LADDER,
     teacher_share=_TEACHER_SHARE,
 )
 

@@ -49,12 +49,12 @@ from torch import nn
 
 from epigram import atomic, recipes
 from epigram.config import differences, to_dict
-from epigram.convert import bayesianize
+from epigram.convert import PosteriorSettings, bayesianize
 from epigram.data import Splits
 from epigram.pipeline import CompressSettings, Recipe
 from epigram.pipeline.job import Job
 from epigram.pipeline.stages import StructureLearner
-from epigram.prune import Shrinker
+from epigram.prune import PruneSettings, Shrinker
 from epigram.train import (
     BayesianLearner,
     EpochEnd,
@@ -173,14 +173,22 @@ def cells(recipe: str, *, first_seed: bool) -> list[str]:
 
 
 def small_recipe(recipe: Recipe, examples: int) -> Recipe:
-    """Fewer images to fit, no augmentation, no test set."""
+    """Fewer images to fit, no augmentation, no test set; a posterior and a way to train it that all recipes share here."""
     load = without_test(recipe).load_data
+    warmup = 4.0 if recipe.name == RECIPE else 5.0
+    structure = replace(recipe.settings.structure, kl_warmup_epochs=warmup, scale_lr_factor=10.0)
+    settings = replace(
+        recipe.settings,
+        posterior=PosteriorSettings(),
+        prune=PruneSettings(),
+        structure=structure,
+    )
 
     def few() -> Splits:
         splits = load()
         return replace(splits, fit=first(splits.fit, examples))
 
-    return replace(recipe, load_data=few, augment=None)
+    return replace(recipe, load_data=few, augment=None, settings=settings)
 
 
 def train_settings(

@@ -13,8 +13,10 @@ from functools import partial
 
 from torch import nn
 
+from epigram.convert import PosteriorSettings
 from epigram.data import Augment, Preprocess, cifar
 from epigram.pipeline import LADDER, CompressSettings, Recipe, SteerSettings
+from epigram.prune import PruneSettings
 from epigram.recipes.convolutional import VGG16, AllConv, MLPMeans
 from epigram.recipes.pretrained import Pretrained
 from epigram.recipes.residual import CifarResNet, CifarResNet50, channels_first
@@ -43,6 +45,15 @@ _SMALL = CompressSettings(
     finetune=TrainSettings(epochs=25, learning_rate=2e-3, channels_last=True),
     bits=LADDER,
     teacher_share=_TEACHER_SHARE,
+)
+
+_ALLCONV = replace(
+    _SMALL,
+    posterior=PosteriorSettings(convolution_noise="weights"),  # a third of the time of outputs'
+    structure=replace(_STRUCTURE, kl_weight=4.0, kl_warmup_epochs=2.0, scale_lr_factor=30.0),
+    # every filter is worth something here: what leaves costs points, of which fine-tuning wins most back
+    prune=PruneSettings(shrink_cut=1.0, shrink_patience=1, tolerance=0.08),
+    steer=SteerSettings(begin=0.2, rate=0.25),
 )
 
 _MLP = replace(
@@ -134,7 +145,7 @@ _NETWORKS = {
     "allconv": _Network(
         description="all-convolutional network with 24 filters, strides for pooling",
         build=AllConv,
-        settings=_SMALL,
+        settings=_ALLCONV,
     ),
     "resnet20": _Network(
         description="pretrained ResNet-20, adapted for 8 epochs",

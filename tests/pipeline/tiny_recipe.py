@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from epigram import config
 from epigram.data import Splits, TensorSet
-from epigram.pipeline import LADDER, CompressSettings, Recipe
+from epigram.pipeline import LADDER, CompressSettings, Recipe, SteerSettings
 from epigram.pipeline.job import job_config
 from epigram.quantize import QuantizeSettings
 from epigram.train import TrainSettings
@@ -72,6 +72,7 @@ def settings(**more: Any) -> CompressSettings:
         ),
         finetune=replace(short, epochs=2),
         bits=LADDER,
+        steer=SteerSettings(),
         teacher_share=0.0,
         quantize=QuantizeSettings(coarsest=100.0, finest=0.1, trials=6, order_tries=0),
     )

@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from epigram.convert import Twin, convertible_layers, masked_plain
 from epigram.errors import ConfigError, FloorError
 from epigram.goal import Goal
 from epigram.pipeline.bits import bits_stage, choose_candidate
-from epigram.pipeline.files import Rung, choose_file, holds, write_file
+from epigram.pipeline.fallback import Found, larger
+from epigram.pipeline.files import choose_file, holds, write_file
 from epigram.pipeline.identity import describe_network, fingerprint
 from epigram.pipeline.job import PLAIN, Job, ProgressChoice, environment, job_config
 from epigram.pipeline.ordering import ordered
@@ -143,15 +145,23 @@ def compress_recipe(
         if source is not None:
             take_structure(job, source)
         twin, decision, seen, small = _structured(job, plain, clock, keep_posterior=keep_posterior)
-        rung, met = _file_of(job, small, plain, twin, clock)
+        found = _file_of(job, small, plain, twin, clock)
         with clock("order"):
-            rung = ordered(job, rung, met=met)
+            rung = ordered(job, found.rung, met=found.met)
         with clock("write"):
             path = write_file(job, rung.contents)
         met = holds(job, rung, path)
+        if not met and job.budget is None and settings.fall_back:
+            job.check_time("fall back")
+            with clock("fall back"):
+                found = larger(job, replace(found, rung=rung, met=False), plain)
+                if found.met:
+                    rung, met = found.rung, True
+                    path = write_file(job, rung.contents)
         with clock("verify"):
             result = identity_figures(job, run)
-            result |= file_figures(job, plain, small, twin, rung, path, met=met)
+            result |= file_figures(job, plain, found.network, found.twin, rung, path, met=met)
+            result["fallback"] = found.figures()
             write_report_data(job, twin, decision, seen, result.pop("_bins", None))
         if decision is not None:
             result["pruning"] = pruning_figures(decision)
@@ -180,17 +190,17 @@ def _structured(
 
 def _file_of(
     job: Job, small: nn.Module, plain: nn.Module, twin: Twin | None, clock: _Clock
-) -> tuple[Rung, bool]:
+) -> Found:
     """The file, and whether it does what was asked: from the bits pass, or from the ladder."""
     if job.settings.bits.epochs > 0:
         front = bits_stage(job, small, plain, twin)
         job.check_time("choose")
         with clock("choose"):
-            return choose_candidate(job, front)
+            return Found(*choose_candidate(job, front), small, twin)
     assert twin is not None
     job.check_time("quantize")
     with clock("quantize"):
-        return choose_file(job, small, twin)
+        return Found(*choose_file(job, small, twin), small, twin)
 
 
 def check_recipe(recipe: Recipe, floor: Floor) -> None:

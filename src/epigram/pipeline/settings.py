@@ -16,13 +16,15 @@ from epigram.train import TrainSettings
 
 BITS: Final = TrainSettings(
     epochs=60,
+    cycles=5,
     batch_size=256,
     learning_rate=2e-3,
     scale_lr_factor=3.0,
     final_factor=0.02,
-    kl_warmup_epochs=15.0,
+    kl_weight=0.15,
+    kl_warmup_epochs=5.0,
 )
-"""The bits pass where nothing else is said."""
+"""The bits pass where nothing else is said: its price begins low and rises from cycle to cycle."""
 
 LADDER: Final = replace(BITS, epochs=0)
 """No bits pass: a ladder of prices makes the file."""
@@ -48,6 +50,8 @@ class CompressSettings:
         teacher_share: the plain network's part in the loss of fine-tuning and of the bits pass, 0 to 1.
         teacher_temperature: what softens its answers and the small network's.
         quantize: the exchange rate between bits and precision.
+        fall_back: where the small network misses the floor, take a larger file that holds it: one of finer steps, or the
+            plain network's own weights, coded.
         profile: ``bare`` (smallest; read with the original class) or ``named``.
         device: where to train.
         page: write the HTML page and its pictures in the end.
@@ -62,6 +66,7 @@ class CompressSettings:
     structure: TrainSettings = field(
         default_factory=lambda: TrainSettings(
             epochs=24,
+            kl_weight=0.1,
             logvar_lr_factor=10.0,
             scale_lr_factor=10.0,
             grad_clip=5.0,
@@ -73,10 +78,13 @@ class CompressSettings:
     bits: TrainSettings = BITS
     bits_augment: bool = True
     coding: CodingSettings = field(default_factory=CodingSettings)
-    steer: SteerSettings = field(default_factory=SteerSettings)
+    steer: SteerSettings = field(
+        default_factory=lambda: SteerSettings(ahead=0.0, harder=0.0, cycle_rate=0.6)
+    )
     teacher_share: float = 0.9
     teacher_temperature: float = 2.0
     quantize: QuantizeSettings = field(default_factory=QuantizeSettings)
+    fall_back: bool = True
     profile: Literal["bare", "named"] = "bare"
     device: str = "cpu"
     page: bool = bookkeeping(True)

@@ -44,6 +44,7 @@ _SMALL = CompressSettings(
     structure=_STRUCTURE,
     finetune=TrainSettings(epochs=25, learning_rate=2e-3, channels_last=True),
     bits=LADDER,
+    steer=SteerSettings(),
     teacher_share=_TEACHER_SHARE,
 )
 
@@ -79,6 +80,7 @@ _LARGE = CompressSettings(
     structure=replace(_STRUCTURE, epochs=60),
     finetune=replace(_SGD, epochs=30, learning_rate=0.02, weight_decay=0.0, lr_warmup_epochs=1.0),
     bits=LADDER,
+    steer=SteerSettings(),
     teacher_share=_TEACHER_SHARE,
 )
 

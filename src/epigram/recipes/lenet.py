@@ -8,7 +8,7 @@ from torch import nn
 
 from epigram.convert import CodingSettings, PosteriorSettings
 from epigram.data import Augment, Preprocess, Warp, mnist
-from epigram.pipeline import BITS, LADDER, CompressSettings, Recipe, SteerSettings
+from epigram.pipeline import LADDER, CompressSettings, Recipe, SteerSettings
 from epigram.prune import PruneSettings
 from epigram.quantize import QuantizeSettings
 from epigram.recipes.networks import LeNet5Caffe, LeNet300100, LeNet300100Conv
@@ -65,7 +65,14 @@ _CONV_HORSESHOE = replace(
 _MLP_BITS = replace(
     _MLP,
     finetune=replace(_MLP.finetune, epochs=5),
-    bits=BITS,
+    bits=TrainSettings(
+        epochs=60,
+        batch_size=256,
+        learning_rate=2e-3,
+        scale_lr_factor=3.0,
+        final_factor=0.02,
+        kl_warmup_epochs=15.0,
+    ),
     coding=CodingSettings(steps_per_std=4.0),
     quantize=QuantizeSettings(order_tries=2000),
     teacher_share=0.9,

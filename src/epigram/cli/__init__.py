@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from epigram.cli.output import warn
 from epigram.cli.parser import nearest
 from epigram.errors import ConfigError, EpigramError
 
@@ -85,8 +86,7 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"epigram: {line}", file=sys.stderr)
+    warn(message)
     return code
 
 

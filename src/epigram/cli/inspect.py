@@ -9,6 +9,7 @@ from typing import Any
 
 from epigram import codec
 from epigram.cli import output
+from epigram.cli.output import printable
 from epigram.cli.parser import Parser, add_output_flags
 
 
@@ -67,19 +68,6 @@ def leaves(parts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, int]]:
         elif isinstance(part, int) and name != "total":
             found.append((prefix + name, part))
     return found
-
-
-def printable(text: object) -> str:
-    r"""Text as it may go to a terminal: what a file says must not move its cursor, colour it or turn it around.
-
-    Example:
-        >>> printable("conv1\x1b[31m")
-        'conv1\\x1b[31m'
-    """
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
-        for sign in str(text)
-    )
 
 
 def _print(path: Path, found: Mapping[str, Any], recorded: Mapping[str, int] | None) -> None:

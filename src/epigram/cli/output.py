@@ -12,8 +12,8 @@ from epigram.errors import ConfigError
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on stdout. Keys keep their order; what JSON cannot hold is written as text."""
-    json.dump(document, sys.stdout, indent=2, default=_plain, ensure_ascii=False)
+    """One JSON document on stdout, in ASCII. Keys keep their order; what JSON cannot hold is written as text."""
+    json.dump(document, sys.stdout, indent=2, default=_plain)
     sys.stdout.write("\n")
 
 
@@ -60,9 +60,22 @@ def grouped(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
+def printable(text: object) -> str:
+    r"""Text as it may go to a terminal: what somebody else wrote must not move its cursor, colour it or turn it around.
+
+    Example:
+        >>> printable("conv1\x1b[31m")
+        'conv1\\x1b[31m'
+    """
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii")
+        for sign in str(text)
+    )
+
+
 def warn(message: str) -> None:
     """One line on stderr."""
-    print(f"epigram: {message}", file=sys.stderr)
+    print(f"epigram: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def print_result(result: Mapping[str, object]) -> None:

@@ -84,7 +84,7 @@ class Removals:
                     masked = self._outputs()
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
             return from_error(error)
-        difference, allowed, reason = compare(small, masked, least_scale=0.0)
+        difference, allowed, reason = compare(small, masked)
         if reason:
             return Obstacle("", reason, "values" if math.isnan(difference) else "sizes")
         if not difference <= allowed:

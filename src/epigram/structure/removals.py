@@ -78,7 +78,7 @@ class Removals:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                with _shrunk(self.network, plan):
+                with shrunk(self.network, plan):
                     small = self._outputs()
                 with _masked(self.network, self.structure, keep):
                     masked = self._outputs()
@@ -103,7 +103,7 @@ class Removals:
         if self.empty is None:
             return None
         try:
-            with warnings.catch_warnings(), _shrunk(self.empty, plan):
+            with warnings.catch_warnings(), shrunk(self.empty, plan):
                 warnings.simplefilter("ignore")
                 small = outputs_of(self.empty, self._without_values)
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
@@ -141,7 +141,7 @@ def _masked(
 
 
 @contextlib.contextmanager
-def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
+def shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
     """The network without the units, for a while."""
     tensors = named_tensors(network)
     data = {name: tensors[name].data for name in plan}

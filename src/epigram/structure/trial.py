@@ -77,7 +77,7 @@ def keep_what_can_go(
         explained(name, obstacle, passed[name], products.get(name))
         for name, obstacle in refused.items()
     )
-    return _restricted(structure, names, left, trial.following)
+    return restricted(structure, names, left, trial.following)
 
 
 def confirmed(
@@ -97,10 +97,10 @@ def confirmed(
         LeftWhole(name, "forward", f"without its units the network does not work ({o.reason})")
         for name, o in refused.items()
     )
-    return _restricted(structure, names, left, structure.attributes)
+    return restricted(structure, names, left, structure.attributes)
 
 
-def _restricted(
+def restricted(
     structure: SizedStructure,
     names: set[str],
     left: tuple[LeftWhole, ...],

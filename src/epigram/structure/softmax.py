@@ -8,6 +8,7 @@ softmax; one that changes their scale is seen.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,17 +18,23 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from epigram.structure.trace import evaluating
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
+    from torch._ops import OpOverload
 
-_SOFTMAX = ("aten::_softmax", "aten::_safe_softmax")
+_SOFTMAX = (torch.ops.aten._softmax, torch.ops.aten._safe_softmax)  # noqa: SLF001 - as attention calls them
 
 
 def one_place_only(network: nn.Module, inputs: tuple[Any, ...]) -> bool:
-    """Does any softmax go over a single place?"""
-    with evaluating(network), _single_steps(), _Softmax(silent=False) as seen:
-        network(*inputs)
+    """Does any softmax go over a single place? False where the network cannot be watched."""
+    seen = _Softmax(silent=False)
+    try:
+        with evaluating(network), warnings.catch_warnings(), _single_steps(), seen:
+            warnings.simplefilter("ignore")
+            network(*inputs)
+    except Exception:  # noqa: BLE001 - what runs by itself may not run when it is watched
+        return False
     return seen.single
 
 
@@ -45,22 +52,23 @@ def _single_steps() -> Iterator[None]:
         yield
 
 
-class _Softmax(TorchDispatchMode):
+class _Softmax(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Watches every softmax; ``single``: was one over a single place?"""
 
     def __init__(self, *, silent: bool) -> None:
-        super().__init__()
-        self.silent, self.single = silent, False
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.silent = silent
+        self.single: bool = False
 
     def __torch_dispatch__(
         self,
-        func: Callable[..., Any],
+        func: OpOverload,
         types: Any,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if getattr(func, "_schema", None) is None or func._schema.name not in _SOFTMAX:  # noqa: SLF001 - no public way
+        if func.overloadpacket not in _SOFTMAX:
             return result
         scores, dim = args[0], args[1]
         self.single |= scores.dim() > 0 and scores.shape[dim] == 1

@@ -63,6 +63,21 @@ def test_tokens_that_are_all_the_same_hide_no_scale(size: tuple[int, int]) -> No
     assert [g.name for g in places.groups] == ["words", "v"]
 
 
+def test_a_softmax_by_hand_over_one_position_cannot_be_judged() -> None:
+    class Exponents(ByHand):
+        def forward(self, x: Tensor) -> Tensor:
+            q, k, v = self.q(x), self.k(x), self.v(x)
+            weights = (q @ k.transpose(1, 2) * 0.3).exp()
+            return self.out(weights / weights.sum(-1, keepdim=True) @ v)
+
+    assert [g.name for g in analyse(Exponents(None), torch.randn(2, 5, 6)).groups] == ["q", "v"]
+    structure = analyse(Exponents(None), torch.randn(2, 1, 6))
+    assert [g.name for g in structure.groups] == ["v"]
+    (left,) = structure.left_whole
+    assert (left.where, left.operation) == ("q", "matmul")
+    assert "more than one position" in left.reason
+
+
 def test_tokens_are_drawn_where_they_are_alike_and_looked_up() -> None:
     class Masked(nn.Module):
         def __init__(self) -> None:

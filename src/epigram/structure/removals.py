@@ -13,6 +13,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
+
 from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.general import without_values
 from epigram.structure.obstacle import Obstacle, from_error
@@ -92,6 +94,14 @@ class Removals:
             return Obstacle("", reason, "values")
         warning = self._new_warning(caught) if caught else ""
         return Obstacle("", warning, "warning") if warning else None
+
+    def is_heard(self, group: Group) -> bool:
+        """Does the network put out anything else where all units but one are masked?"""
+        keep = {group.name: np.arange(group.units) == 0}
+        usual = self._outputs()
+        with _masked(self.network, self.structure, keep):
+            difference, allowed, reason = compare(self._outputs(), usual)
+        return bool(reason) or not difference <= allowed
 
     def _outputs(self) -> list[Tensor]:
         """What the network puts out as it is now, with nothing of its attention hidden."""

@@ -79,9 +79,13 @@ def _classifier(name: str) -> Case:
     from torchvision import models
 
     build = functools.partial(models.get_model, name, weights=None)
-    side, reduced = _SIDES.get(name, _SIDE), ""
+    side, reduced, training = _SIDES.get(name, _SIDE), "", None
     if name in ("inception_v3", "googlenet"):
-        build = functools.partial(build, aux_logits=False, init_weights=False)
+        build = functools.partial(build, init_weights=False)
+    if (
+        name == "inception_v3"
+    ):  # its auxiliary classifier, in training only, takes maps of this size
+        training = functools.partial(images, side=299)
     if name.startswith("vgg"):
         build, reduced = functools.partial(_vgg, name), "a classifier of 1024 units"
     if name.startswith("vit"):
@@ -91,9 +95,8 @@ def _classifier(name: str) -> Case:
         side = 112  # a whole number of windows, more than one
     if name in _REDUCED:
         build, reduced = _REDUCED[name]
-    return Case(
-        "classification", name, build, functools.partial(images, side=side), _said(side, reduced)
-    )
+    given = functools.partial(images, side=side)
+    return Case("classification", name, build, given, _said(side, reduced), training)
 
 
 def _said(side: int, more: str = "", usual: int = 224) -> str:

@@ -90,15 +90,18 @@ class Rotary(nn.Module):
 
 
 class Crossing(nn.Module):
-    """Queries from one sequence, keys and values from another, in PyTorch's packed layer."""
+    """Queries from one sequence, keys and values from another, in PyTorch's packed layer.
 
-    def __init__(self) -> None:
+    With ``weights`` their mean over heads is computed as well, and thrown away.
+    """
+
+    def __init__(self, *, weights: bool = False) -> None:
         super().__init__()
-        self.attn = nn.MultiheadAttention(24, 4, batch_first=True)
+        self.attn, self.weights = nn.MultiheadAttention(24, 4, batch_first=True), weights
 
     def forward(self, x: Tensor) -> Tensor:
         memory = x[:, :4].tanh()
-        return x + self.attn(x, memory, memory, need_weights=False)[0]
+        return x + self.attn(x, memory, memory, need_weights=self.weights)[0]
 
 
 def encoder(*, batch_first: bool) -> nn.Module:
@@ -111,6 +114,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "fused, einsum": (lambda: Fused("einsum"), {"qkv": 4}),
     "separate, bmm": (Separate, {"q": 4}),
     "crossing": (Crossing, {"attn": 4}),
+    "crossing, weights thrown away": (lambda: Crossing(weights=True), {"attn": 4}),
     "rotary, grouped": (Rotary, {"q": 3}),
     "nn.TransformerEncoderLayer": (
         lambda: encoder(batch_first=True),

@@ -152,3 +152,19 @@ def test_a_convolution_of_a_flattened_map_has_positions_of_its_channels() -> Non
     (axis,) = analyse(Net(), torch.randn(2, 1, 4, 4)).positions
     assert axis.group == "first"
     np.testing.assert_array_equal(axis.index, np.repeat(np.arange(3), 4))
+
+
+def test_a_layer_whose_result_is_thrown_away_shrinks_with_its_input() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.into, self.side, self.out = nn.Linear(6, 8), nn.Linear(8, 4), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(self.into(x))
+            self.side(x)
+            x.softmax(1)
+            return self.out(x)
+
+    (group,) = analyse(Net(), torch.randn(2, 6)).groups
+    assert {m.tensor for m in group.members} >= {"side.weight", "out.weight", "into.weight"}

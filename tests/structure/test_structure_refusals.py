@@ -330,3 +330,18 @@ def test_buffers_are_sliced_and_tables_of_indices_are_followed() -> None:
     assert [(m.tensor, m.axis) for m in group.members if m.role == "carries"] == [("gain", 0)]
     small = remove_units(PicksByTable(), slice_plan(structure, {"first": np.arange(4) > 1}))
     assert small.gain.shape == (2, 1)
+
+
+def test_a_layer_written_as_an_einsum_is_told_what_to_write() -> None:
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(7, 3)
+            self.weight = nn.Parameter(torch.randn(7, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.einsum("bi,oi->bo", self.first(x).relu(), self.weight).relu())
+
+    (left,) = analyse(Written(), torch.randn(2, 6)).left_whole
+    assert (left.where, left.operation) == ("first", "einsum")
+    assert "write it as F.linear" in left.reason

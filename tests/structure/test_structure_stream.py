@@ -129,3 +129,47 @@ def test_a_norm_of_another_class_keeps_its_stream() -> None:
     structure = analyse(model, WORDS, stream="narrow")
     assert not [g for g in structure.groups if g.units == 12]
     assert any(entry.operation == "layer_norm" for entry in structure.left_whole)
+
+
+class Pictures(nn.Module):
+    """A class token before the patches, places for all; queries and keys are normalised head by head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.token = nn.Conv2d(3, 12, 4, 4), nn.Parameter(torch.randn(1, 1, 12))
+        self.places, self.norm = nn.Parameter(torch.randn(1, 5, 12)), nn.LayerNorm(12)
+        self.q, self.k, self.v = nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 12)
+        self.out, self.of_heads, self.head = nn.Linear(12, 12), nn.RMSNorm(4), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).mT
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
+        y = self.norm(x)
+        q, k, v = (m(y).unflatten(2, (-1, 4)).transpose(1, 2) for m in (self.q, self.k, self.v))
+        y = nn.functional.scaled_dot_product_attention(self.of_heads(q), self.of_heads(k), v)
+        x = x + self.out(y.transpose(1, 2).flatten(2))
+        return self.head(self.norm(x)[:, 0])
+
+
+def vision_transformer() -> nn.Module:
+    models = pytest.importorskip("torchvision").models
+    return models.VisionTransformer(8, 4, 2, 3, hidden_dim=12, mlp_dim=20, num_classes=5)
+
+
+@pytest.mark.parametrize(
+    ("build", "stream"), [(Pictures, "patches"), (vision_transformer, "conv_proj")]
+)
+def test_a_class_token_goes_with_the_stream(build: Callable[[], nn.Module], stream: str) -> None:
+    torch.manual_seed(0)
+    model = build().double().eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, 0.2, 0.5)
+    images = torch.randn(2, 3, 8, 8).double()
+    units = {g.name: g.units for g in analyse(model, images).groups}
+    structure = analyse(model, images, stream="narrow")
+    assert {g.name: g.units for g in structure.groups} == units | {stream: 12}
+    keep = {g.name: np.arange(g.units) % 3 != 1 for g in structure.groups}
+    small = remove_units(model, slice_plan(structure, keep))
+    assert model.get_submodule(stream).out_channels == 12
+    assert small.get_submodule(stream).out_channels == 8
+    verify_removal(small, mask_units(model, structure, keep), images, tolerance=1e-10)

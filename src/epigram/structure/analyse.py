@@ -12,6 +12,7 @@ from epigram.structure.normalise import can_be_narrow
 from epigram.structure.parts import analyse_parts
 from epigram.structure.propagate import Propagation
 from epigram.structure.trace import NotExportableError, named_tensors, trace
+from epigram.structure.training import keep_what_training_reads
 from epigram.structure.trial import keep_what_can_go
 
 if TYPE_CHECKING:
@@ -111,4 +112,5 @@ def _analyse(
             f"its forward pass is made of {', '.join(met) or 'nothing'}"
         )
     structure = describe(propagation, traced.shapes)
-    return keep_what_can_go(structure, model, traced.inputs, propagation)
+    found = keep_what_can_go(structure, model, traced.inputs, propagation)
+    return keep_what_training_reads(found, model, traced)

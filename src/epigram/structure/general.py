@@ -17,6 +17,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from epigram.structure.drawn import says_little, ways_to_draw
+from epigram.structure.softmax import one_place_only
 from epigram.structure.surgery import copied
 from epigram.structure.trace import evaluating, named_tensors
 
@@ -40,12 +42,14 @@ class Subject:
         inputs: what it is called with, as little as it takes.
         operations: floating-point operations of such a call.
         empty: the copy :func:`hollow`; None where there is none, or a call with values costs no more.
+        blind: the inputs may hide what attention does (one position, or the same at all).
     """
 
     network: nn.Module
     inputs: tuple[Any, ...]
     operations: int
     empty: nn.Module | None
+    blind: bool
 
 
 def for_trials(model: nn.Module, inputs: tuple[Any, ...]) -> Subject:
@@ -54,7 +58,10 @@ def for_trials(model: nn.Module, inputs: tuple[Any, ...]) -> Subject:
     empty = hollow(network, inputs)
     inputs, operations = lighter(network, inputs, empty)
     calm_(network, inputs)
-    return Subject(network, inputs, operations, empty if operations > _LIGHT_FLOPS else None)
+    shapes = (network, inputs) if empty is None else (empty, without_values(inputs))
+    blind = says_little(inputs) or one_place_only(*shapes)
+    empty = empty if operations > _LIGHT_FLOPS else None
+    return Subject(network, inputs, operations, empty, blind)
 
 
 def hollow(network: nn.Module, inputs: tuple[Any, ...]) -> nn.Module | None:
@@ -118,15 +125,14 @@ def in_general_position(
     network = copied(model).requires_grad_(False)
     for module in network.modules():
         _randomise_(module, generator)
-    drawn: tuple[Any, ...] = pytree.tree_map(lambda x: _random_like(x, generator), inputs)
-    if sum(parameter.numel() for parameter in network.parameters()) > _LARGE:
-        return network, drawn if _runs(network, drawn) else inputs
-    with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
-        double = copied(network).double()
-        for given in (_doubled(drawn), _doubled(inputs)):
-            if _runs(double, given):
-                return double, given
-    return network, drawn if _runs(network, drawn) else inputs
+    ways = ways_to_draw(network, inputs, generator)
+    if sum(parameter.numel() for parameter in network.parameters()) <= _LARGE:
+        with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
+            double = copied(network).double()
+            for given in map(_doubled, ways):
+                if _runs(double, given):
+                    return double, given
+    return network, next((given for given in ways[:-1] if _runs(network, given)), inputs)
 
 
 def lighter(
@@ -210,12 +216,6 @@ def _randomise_(module: nn.Module, generator: torch.Generator) -> None:
         if module.running_var is not None:
             spread = torch.rand(module.running_var.shape, generator=generator)
             module.running_var.copy_(0.5 + spread)
-
-
-def _random_like(value: Any, generator: torch.Generator) -> Any:
-    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        return value
-    return torch.randn(value.shape, generator=generator).to(value)
 
 
 def _doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

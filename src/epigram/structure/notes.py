@@ -42,9 +42,11 @@ class Movement:
 class Product:
     """A product of two activations that sums over these labels (the width of a head).
 
-    ``scaled``: by a factor that it takes from that width itself.
+    ``scaled``: by a factor that it takes from that width itself. ``single``: there is one position only
+    on either side of it.
     """
 
     operation: str
     scaled: bool
     labels: Tensor = field(repr=False)
+    single: bool = False

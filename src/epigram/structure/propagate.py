@@ -123,7 +123,7 @@ class Propagation:
     def note_consumed(self, call: Call, labels: Tensor) -> None:
         """A product sums over these labels of one factor: zeroing them takes units out of it."""
         scaled = call.name == "scaled_dot_product_attention" and call.get("scale") is None
-        self.products.append(Product(call.name, scaled, labels))
+        self.products.append(Product(call.name, scaled, labels, single=1 in call.shape[-2:]))
         first_roots = np.unique(self.space.roots(labels))
         for use in self.uses:
             if use.role == "produces":

@@ -13,11 +13,14 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
+
 from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.general import without_values
 from epigram.structure.obstacle import Obstacle, from_error
 from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
+from epigram.structure.softmax import with_a_silent_place
 from epigram.structure.surgery import mask_units_, shrink_parameters_
 from epigram.structure.trace import evaluating, named_tensors
 from epigram.structure.verify import compare, other_shapes, outputs_of
@@ -25,7 +28,7 @@ from epigram.structure.verify import compare, other_shapes, outputs_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from epigram.records import Attribute, BoolArray, Group
     from epigram.structure.general import Subject
@@ -45,7 +48,7 @@ class Removals:
 
     def __init__(self, structure: SizedStructure, subject: Subject) -> None:
         self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
-        self.empty = subject.empty
+        self.empty, self._blind = subject.empty, subject.blind
         if self.empty is not None:
             self._without_values = without_values(self.inputs)
             self._usual = outputs_of(self.empty, self._without_values)
@@ -77,13 +80,13 @@ class Removals:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                with _shrunk(self.network, plan):
-                    small = outputs_of(self.network, self.inputs)
+                with shrunk(self.network, plan):
+                    small = self._outputs()
                 with _masked(self.network, self.structure, keep):
-                    masked = outputs_of(self.network, self.inputs)
+                    masked = self._outputs()
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
             return from_error(error)
-        difference, allowed, reason = compare(small, masked, least_scale=0.0)
+        difference, allowed, reason = compare(small, masked)
         if reason:
             return Obstacle("", reason, "values" if math.isnan(difference) else "sizes")
         if not difference <= allowed:
@@ -92,12 +95,25 @@ class Removals:
         warning = self._new_warning(caught) if caught else ""
         return Obstacle("", warning, "warning") if warning else None
 
+    def is_heard(self, group: Group) -> bool:
+        """Does the network put out anything else where all units but one are masked?"""
+        keep = {group.name: np.arange(group.units) == 0}
+        usual = self._outputs()
+        with _masked(self.network, self.structure, keep):
+            difference, allowed, reason = compare(self._outputs(), usual)
+        return bool(reason) or not difference <= allowed
+
+    def _outputs(self) -> list[Tensor]:
+        """What the network puts out as it is now, with nothing of its attention hidden."""
+        with with_a_silent_place() if self._blind else contextlib.nullcontext():
+            return outputs_of(self.network, self.inputs)
+
     def _try_shapes(self, plan: Plan) -> Obstacle | None:
         """What the hollow network, where there is one, says about the smaller network's shapes."""
         if self.empty is None:
             return None
         try:
-            with warnings.catch_warnings(), _shrunk(self.empty, plan):
+            with warnings.catch_warnings(), shrunk(self.empty, plan):
                 warnings.simplefilter("ignore")
                 small = outputs_of(self.empty, self._without_values)
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
@@ -135,7 +151,7 @@ def _masked(
 
 
 @contextlib.contextmanager
-def _shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
+def shrunk(network: nn.Module, plan: Plan) -> Iterator[None]:
     """The network without the units, for a while."""
     tensors = named_tensors(network)
     data = {name: tensors[name].data for name in plan}

@@ -18,6 +18,8 @@ from epigram.errors import UnsupportedModelError
 from epigram.structure.lines import user_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor, nn
 
 ExampleInputs: TypeAlias = "tuple[Any, ...] | Tensor"
@@ -142,8 +144,26 @@ def _describe(
             constant = exported.constants.get(target)
             if isinstance(constant, torch.Tensor):
                 constants[name] = constant
+    _drop_unused_(exported.graph_module.graph, tensors)
     shapes = {name: tuple(values[name].shape) for name in dict.fromkeys(first.values())}
     return Traced(exported.graph_module, tensors, constants, shapes, inputs)
+
+
+def _drop_unused_(graph: torch.fx.Graph, tensors: Mapping[str, str]) -> None:
+    """Take out what nobody asks for (the mean over heads of ``y, _ = attention(x, x, x)``), in place.
+
+    Layers stay: the small network calls them too, so they have to fit.
+    """
+    own: set[torch.fx.Node] = set()
+    for node in graph.nodes:
+        inputs = node.all_input_nodes
+        if node.name in tensors if node.op == "placeholder" else inputs and own.issuperset(inputs):
+            own.add(node)
+
+    def stays(node: torch.fx.Node) -> bool:
+        return node.is_impure() or not own.isdisjoint(node.all_input_nodes)
+
+    graph.eliminate_dead_code(stays)
 
 
 def _place(error: Exception) -> str:

@@ -49,6 +49,11 @@ _LEAST_OF_PARTS = 2
 _BUDGET_FLOPS = 100_000_000_000
 """What trials may cost, for every decision; counted, not timed, so that results do not depend on the machine."""
 
+_UNHEARD = (
+    "its removal cannot be judged on this example: masking its units changes nothing; give an example "
+    "with more than one position, and tokens that differ"
+)
+
 
 def keep_what_can_go(
     structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...], propagation: Propagation
@@ -77,7 +82,12 @@ def keep_what_can_go(
         explained(name, obstacle, passed[name], products.get(name))
         for name, obstacle in refused.items()
     )
-    return _restricted(structure, names, left, trial.following)
+    hidden = {name for name, product in products.items() if subject.blind or product.single}
+    for group in removable:
+        if group.name in names & hidden and not trial.removals.is_heard(group):
+            names.remove(group.name)
+            left += (LeftWhole(group.name, products[group.name].operation, _UNHEARD),)
+    return restricted(structure, names, left, trial.following)
 
 
 def confirmed(
@@ -97,10 +107,10 @@ def confirmed(
         LeftWhole(name, "forward", f"without its units the network does not work ({o.reason})")
         for name, o in refused.items()
     )
-    return _restricted(structure, names, left, structure.attributes)
+    return restricted(structure, names, left, structure.attributes)
 
 
-def _restricted(
+def restricted(
     structure: SizedStructure,
     names: set[str],
     left: tuple[LeftWhole, ...],

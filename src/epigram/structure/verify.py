@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from epigram.errors import RemovalError
+from epigram.structure.surgery import copied
 from epigram.structure.trace import ExampleInputs, as_tuple, evaluating
 
 if TYPE_CHECKING:
@@ -31,15 +32,19 @@ def verify_removal(
     """The largest absolute difference between the outputs of the two networks, in eval mode.
 
     Removing zero terms only changes the order of summation, so what is left is rounding: the default
-    tolerance is 1e-9 (float64), 1e-4 (float32) or 5e-2 (half precision) of the largest output.
+    tolerance is 1e-9 (float64), 1e-4 (float32) or 5e-2 (half precision) of the largest output. Where
+    outputs cancel, rounding can be more than that; then copies in double precision decide.
 
     Raises:
         RemovalError: the outputs differ in number, shape or by more than ``tolerance`` (absolute).
     """
     given = as_tuple(inputs)
     difference, allowed, reason = compare(outputs_of(small, given), outputs_of(masked, given))
-    allowed = allowed if tolerance is None else tolerance
-    if reason or not difference <= allowed:
+    if tolerance is not None:
+        allowed, same = tolerance, not reason and difference <= tolerance
+    else:
+        same = not reason and (difference <= allowed or _same_in_double(small, masked, given))
+    if not same:
         raise RemovalError(
             f"verify_removal: {reason or f'the outputs differ by {difference:.3g}'}, expected at most "
             f"{allowed:.3g}, which is what rounding explains; the smaller network is not the masked one"
@@ -54,12 +59,10 @@ def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 
-def compare(
-    ours: list[Tensor], theirs: list[Tensor], *, least_scale: float = 1.0
-) -> tuple[float, float, str]:
+def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float, str]:
     """The worst difference, what rounding may explain of it, and a sentence where shapes differ already.
 
-    Rounding is relative to the largest output, or to ``least_scale`` where outputs may cancel.
+    Rounding is relative to the largest number of each of their outputs.
     """
     reason = other_shapes(ours, theirs)
     if reason:
@@ -72,7 +75,7 @@ def compare(
         gap[mine == reference] = 0.0
         if gap.isnan().any():
             return math.nan, 0.0, "one of the outputs is not a number where the other is one"
-        found = float(gap.max()), _rounding(reference, least_scale)
+        found = float(gap.max()), _rounding(reference)
         if found[0] * worst[1] >= worst[0] * found[1]:  # the larger in units of what is allowed
             worst = found
     return *worst, ""
@@ -86,11 +89,30 @@ def other_shapes(ours: list[Tensor], theirs: list[Tensor]) -> str:
     return f"the outputs have shapes {shapes[0]} instead of {shapes[1]}"
 
 
-def _rounding(reference: Tensor, least_scale: float) -> float:
+def _same_in_double(small: nn.Module, masked: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Do copies of them agree in double precision? False where they cannot be copied or run in it."""
+    tensors = [*small.parameters(), *small.buffers()]
+    if not any(t.is_floating_point() and t.dtype != torch.float64 for t in tensors):
+        return False
+    given: tuple[Any, ...] = pytree.tree_map(_in_double, inputs)
+    try:
+        outputs = [outputs_of(copied(network).double(), given) for network in (small, masked)]
+    except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
+        return False
+    difference, allowed, reason = compare(*outputs)
+    return not reason and difference <= allowed
+
+
+def _in_double(value: Any) -> Any:
+    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.double() if floating else value
+
+
+def _rounding(reference: Tensor) -> float:
     """What rounding explains; of whole numbers and truth values nothing."""
     if not reference.is_floating_point() and not reference.is_complex():
         return 0.0
-    scale = max(least_scale, float(reference.abs().double().max()))
+    scale = float(reference.abs().double().max())
     return _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE) * scale
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from epigram.structure.call import Weight
+from epigram.structure.labels import INPUT
 from epigram.structure.rules import opaque
 
 if TYPE_CHECKING:
@@ -26,6 +27,22 @@ def move(call: Call) -> Value:
 def reshape(call: Call) -> Value:
     """Views: the label tensor may repeat in memory where the real one does not."""
     return call.space.compact(call.subject.reshape(call.shape))
+
+
+def expand(call: Call) -> Value:
+    """Repetition: of a map without units (a mask, an image in grey) each channel is a copy by itself.
+
+    There may be as many copies as units they are combined with, such as heads: axis 1 of four.
+    """
+    result = _run(call, {})
+    axis = 1
+    if not isinstance(result, torch.Tensor) or result.dim() != 4 or result.shape[axis] == 1:
+        return result
+    labels = call.subject
+    grows = labels.dim() < 4 or labels.shape[axis] == 1
+    if not grows or bool((labels > INPUT).any()):
+        return result
+    return call.space.fresh(result.shape[axis]).reshape(1, -1, 1, 1).expand(result.shape)
 
 
 def pick(call: Call) -> Value:
@@ -112,6 +129,7 @@ RULES: dict[str, Rule] = {
         ),
         reshape,
     ),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
     **dict.fromkeys(("index", "index_select", "gather", "take_along_dim"), pick),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     **dict.fromkeys(
@@ -145,9 +163,6 @@ RULES: dict[str, Rule] = {
             "unsafe_split",
             "unsafe_chunk",
             "unbind",
-            "expand",
-            "expand_as",
-            "broadcast_to",
             "repeat",
             "repeat_interleave",
             "tile",

@@ -8,6 +8,8 @@ from epigram.structure.rules.contractions import channels
 from epigram.structure.rules.mixing import kept_apart
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from epigram.structure.call import Call, Rule, Value
 
 
@@ -39,7 +41,7 @@ def layer_norm(call: Call) -> Value:
     labels = call.subject
     normalised = len(call.get("normalized_shape"))
     weight, last = call.weight("weight"), labels.dim() - 1
-    if call.engine.by_stream and weight is not None and call.space.varying(labels) == [last]:
+    if call.engine.by_stream and weight is not None and _is_stream(call, labels):
         along = call.space.collapse(labels, last, call.cause("it is normalised"))
         if call.engine.note_counted(weight, along):
             for argument in ("weight", "bias"):
@@ -51,6 +53,16 @@ def layer_norm(call: Call) -> Value:
         if affine is not None:
             call.space.pin(affine, call.cause("kept whole"))
     return call.results(labels)
+
+
+def _is_stream(call: Call, labels: Tensor) -> bool:
+    """Do units differ along the last axis, and elsewhere only as some positions hold others (a class token)?
+
+    Where all places of another axis hold units of their own these are heads, which stay apart.
+    """
+    varying, last = call.space.varying(labels), labels.dim() - 1
+    others = [d for d in varying if d != last]
+    return last in varying and not any(call.space.all_differ(labels, d) for d in others)
 
 
 RULES: dict[str, Rule] = {

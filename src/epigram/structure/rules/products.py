@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 _LETTERS = "abcdefghijklmnopqrstuvw"
 
 
-def product(call: Call, first: Tensor, second: Tensor, axes: str) -> Tensor:
+_MULTIPLIED = "it multiplies units with each other"
+_A_LAYER = "it is a layer, written as a product with a tensor of the model: write it as F.linear(x, weight)"
+
+
+def product(
+    call: Call, first: Tensor, second: Tensor, axes: str, *, reason: str = _MULTIPLIED
+) -> Tensor:
     """The labels of a sum of products, written as for einsum with one letter per axis.
 
     Args:
@@ -37,6 +43,7 @@ def product(call: Call, first: Tensor, second: Tensor, axes: str) -> Tensor:
         first: labels of one factor.
         second: labels of the other.
         axes: ``"hnd,hmd->hnm"``; sizes of a letter agree or one of them is 1.
+        reason: why units of both that meet stay.
     """
     factors, _, out = axes.partition("->")
     a, b = factors.split(",")
@@ -63,7 +70,7 @@ def product(call: Call, first: Tensor, second: Tensor, axes: str) -> Tensor:
     letters = a if va else b
     space.pin(other, call.cause("all units of the other factor need it"))
     if (va and vb) or not (va | vb) <= set(out):
-        space.pin(one, call.cause("it multiplies units with each other"))
+        space.pin(one, call.cause(reason))
         return torch.tensor(OPAQUE).expand(shape)
     if not va and not vb:
         space.pin(one, call.cause("all of it is needed by a product"))
@@ -107,7 +114,8 @@ def baddbmm(call: Call) -> Value:
 def einsum(call: Call) -> Value:
     """Two factors, every axis written out and none twice in one of them."""
     equation = str(call.get("equation")).replace(" ", "")
-    streams = [call.engine.stream(node) for node in call.get("tensors")]
+    nodes = call.get("tensors")
+    streams = [call.engine.stream(node) for node in nodes]
     sides, _, out = equation.partition("->")
     factors = sides.split(",")
     plain = len(streams) == 2 == len(factors) and "->" in equation and "." not in equation
@@ -116,7 +124,8 @@ def einsum(call: Call) -> Value:
     first, second = streams
     if first is None or second is None:
         return opaque.rule(call)
-    return product(call, first, second, equation)
+    own = [not isinstance(call.engine.value(node), torch.Tensor) for node in nodes]
+    return product(call, first, second, equation, reason=_A_LAYER if any(own) else _MULTIPLIED)
 
 
 def attention(call: Call) -> Value:

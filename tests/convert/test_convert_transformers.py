@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -182,3 +183,47 @@ def test_heads_leave_as_units_of_one_scale() -> None:
     torch.testing.assert_close(again(x), expected, rtol=1e-12, atol=1e-12)
     twin.train()
     twin(x).sum().backward()
+
+
+def crossing(*, batch_first: bool) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    sizes = ((4, 6), (4, 5), (4, 5)) if batch_first else ((6, 4), (5, 4), (5, 4))
+    inputs = tuple(torch.randn(*n, d).double() for n, d in zip(sizes, (8, 6, 5), strict=True))
+    return nn.MultiheadAttention(8, 2, kdim=6, vdim=5, batch_first=batch_first), inputs
+
+
+ATTENDING = {
+    "encoder": lambda first: (
+        nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(8, 2, 16, batch_first=first), 1, enable_nested_tensor=False
+        ),
+        (torch.randn(4, 6, 8).double(),),
+    ),
+    "transformer": lambda first: (
+        nn.Transformer(8, 2, 1, 1, 16, batch_first=first),
+        (torch.randn(4, 6, 8).double(), torch.randn(4, 6, 8).double()),
+    ),
+    "kdim and vdim": lambda first: crossing(batch_first=first),
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("case", ATTENDING)
+def test_what_an_attention_reads_of_the_input_cannot_leave(case: str, batch_first: bool) -> None:
+    """Its projections have no counterpart that gathers positions; other layers go on having one."""
+    torch.manual_seed(0)
+    plain, inputs = ATTENDING[case](batch_first)
+    network = plain.double().eval()
+    twin = bayesianize(network, inputs)
+    found = {name for name in twin.units_kept() if name.endswith(".positions")}
+    assert found == {"encoder": {"layers.0.linear1.positions"}}.get(case, found)
+    assert not any("attn" in name or "proj" in name for name in found)
+    keep = {name: np.arange(units) > 0 for name, (units, _) in twin.units_kept().items()}
+    for name in keep:
+        twin.scale(name).z_mean.data[0] = 0.0
+    expected = twin(*inputs)
+    twin.shrink_(keep)
+    torch.testing.assert_close(twin(*inputs), expected, rtol=1e-12, atol=1e-12)
+    out = twin.train()(*inputs)
+    (out[0] if isinstance(out, tuple) else out).square().sum().backward()
+    torch.testing.assert_close(twin.eval().plain()(*inputs), expected, rtol=1e-12, atol=1e-12)

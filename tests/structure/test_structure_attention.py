@@ -6,6 +6,7 @@ import copy
 import io
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from epigram.records import Structure
+from epigram.artifact import dense_shapes, load, save
+from epigram.records import FileContents, RawTensor, Structure
 from epigram.structure import analyse, mask_units, rebase, remove_units, slice_plan, verify_removal
 from epigram.structure.attention import NarrowAttention
 
@@ -255,3 +257,42 @@ def test_unbatched_sequences_go_through_narrow_attention() -> None:
     narrow.__class__ = NarrowAttention
     x = torch.randn(4, 12).double()
     torch.testing.assert_close(narrow(x, x, x), wide(x, x, x), rtol=0, atol=1e-12)
+
+
+class Padded(nn.Module):
+    """An encoder of padded sequences, with an average that sees what stands at their ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(24, 4, 40, 0.0, batch_first=True)
+        self.encoder, self.head = nn.TransformerEncoder(layer, 2), nn.Linear(24, 5)
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        return self.head(self.encoder(x, src_key_padding_mask=padding).mean(1))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")  # the original takes them
+@pytest.mark.parametrize("which", ["all", "first", "second"])
+def test_padded_sequences_without_gradients_are_nested(tmp_path: Path, which: str) -> None:
+    """What torch's encoder makes of them there has no shape; the ends are zero afterwards."""
+    torch.manual_seed(0)
+    model = Padded().double().eval()
+    structure = analyse(model, TOKENS)
+    narrow = {"all": "self_attn", "first": "layers.0.self_attn", "second": "layers.1.self_attn"}
+    keep = {n: k for n, k in every_second(structure).items() if n.endswith(narrow[which])}
+    assert len(keep) == (2 if which == "all" else 1)
+    masked, small = (
+        mask_units(model, structure, keep),
+        remove_units(model, slice_plan(structure, keep)),
+    )
+    tensors = (
+        RawTensor(name, dense_shapes(model)[name], value.numpy())
+        for name, value in small.state_dict().items()
+    )
+    save(FileContents(tuple(tensors)), tmp_path / "small.epg")
+    padding = torch.arange(7)[None] >= torch.tensor([[7], [3]])
+    with torch.no_grad():
+        expected = masked(TOKENS, padding)
+        for smaller in (small, load(tmp_path / "small.epg", into=Padded().double().eval())):
+            torch.testing.assert_close(smaller(TOKENS, padding), expected, rtol=0, atol=1e-12)
+    assert not torch.allclose(small(TOKENS, padding), expected)  # with gradients ends are not zero

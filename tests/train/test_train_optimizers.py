@@ -51,6 +51,63 @@ def test_going_on_after_cutting_equals_the_kept_part_of_going_on_uncut(
             assert value.shape == (3, 4)
 
 
+def _after_a_step(kind: str, *shapes: tuple[int, ...]) -> torch.optim.Optimizer:
+    parameters = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    optimizer = getattr(torch.optim, kind)(parameters)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = torch.stack([p.square().sum() for p in parameters]).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return optimizer
+
+
+@pytest.mark.parametrize("kind", ["NAdam", "RAdam", "Adagrad", "RMSprop", "Rprop", "ASGD"])
+@pytest.mark.parametrize("replaced_first", [False, True])
+def test_memory_of_a_parameters_shape_is_cut_whosever_it_is(
+    kind: str, replaced_first: bool
+) -> None:
+    optimizer = _after_a_step(kind, (5, 8))
+    (parameter,) = optimizer.param_groups[0]["params"]
+    small = parameter.data[KEPT_ROWS][:, KEPT_COLUMNS].contiguous()
+    if replaced_first:
+        parameter.data = small
+    slice_optimizer_state_(optimizer, parameter, 0, KEPT_ROWS)
+    slice_optimizer_state_(optimizer, parameter, 1, KEPT_COLUMNS)
+    parameter.data = small
+    shapes = {v.shape for v in optimizer.state[parameter].values() if torch.is_tensor(v)}
+    assert shapes <= {torch.Size([]), torch.Size([3, 4])}
+    parameter.grad = torch.ones(3, 4)
+    optimizer.step()
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "axis", "says"),
+    [
+        ("Adafactor", (5, 8), 0, r"Adafactor keeps row_var \[5, 1\], col_var \[1, 8\]"),
+        ("Adafactor", (5, 8), 1, r"Adafactor keeps row_var \[5, 1\]"),
+        ("Adafactor", (1, 8), 1, r"shape \[1, 8\] now"),
+        ("LBFGS", (5, 8), 0, r"LBFGS keeps d \[46\]"),
+        ("LBFGS", (8,), 0, r"SGD, Adam, AdamW"),
+    ],
+)
+def test_memory_of_another_shape_is_refused(
+    kind: str, shape: tuple[int, ...], axis: int, says: str
+) -> None:
+    optimizer = _after_a_step(kind, shape, (6,))
+    parameter, other = optimizer.param_groups[0]["params"]
+    before = dict(optimizer.state[parameter])
+    with pytest.raises(ConfigError, match=says):
+        slice_optimizer_state_(optimizer, parameter, axis, torch.tensor([0]))
+    assert all(optimizer.state[parameter][key] is value for key, value in before.items())
+    if kind == "LBFGS":  # its memory is with the first parameter, of all of them
+        with pytest.raises(ConfigError, match="one memory of all"):
+            slice_optimizer_state_(optimizer, other, 0, torch.tensor([0]))
+
+
 def test_forgetting_to_cut_would_be_noticed() -> None:
     parameter = nn.Parameter(torch.randn(5, 8))
     optimizer = build_optimizer([{"params": [parameter], "role": "mean"}], TrainSettings())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -138,11 +139,16 @@ def _converted(
 def _position_axes(
     structure: Structure, choice: Choice, off_axis: Mapping[str, str]
 ) -> dict[str, str]:
-    """Module -> its position axis, for the chosen layers that read positions along axis 1."""
+    """Module -> its position axis, for the chosen layers that read positions along axis 1.
+
+    An attention's projections are none: what they read cannot be gathered for each of them.
+    """
+    keys = Counter(map(position_key, structure.positions))
     axes = {
-        axis.tensor.rpartition(".")[0]: position_key(axis)
+        path: position_key(axis)
         for axis in structure.positions
-        if axis.axis == 1 and axis.tensor.endswith("weight")
+        for path, _, leaf in [axis.tensor.rpartition(".")]
+        if axis.axis == 1 and leaf == "weight" and keys[position_key(axis)] == 1
     }
     return {n: axes[n] for n in choice.variational if n in axes and n not in off_axis}
 

@@ -39,7 +39,13 @@ class NarrowAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,  # noqa: ARG002 - a hint; the mask says it
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend; shapes and arguments as for ``nn.MultiheadAttention``."""
+        """Attend; shapes and arguments as for ``nn.MultiheadAttention``.
+
+        In ``eval()`` without gradients ``nn.TransformerEncoder`` makes a nested tensor of padded sequences:
+        those attend to themselves and come back nested.
+        """
+        if query.is_nested:
+            return self._nested(query, need_weights, average_attn_weights)
         single, same = query.dim() == 2, query is key is value
         if single:
             query, key, value = (
@@ -67,6 +73,20 @@ class NarrowAttention(nn.MultiheadAttention):
             weights = weights.mean(1) if average_attn_weights else weights
             weights = weights.squeeze(0) if single else weights
         return out, weights
+
+    def _nested(
+        self, sequences: Tensor, need_weights: bool, average_attn_weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Self-attention of sequences of several lengths; weights are those of the padded ones."""
+        lengths = [len(sequence) for sequence in sequences.unbind()]
+        x = sequences.to_padded_tensor(0.0)
+        ends = torch.tensor(lengths, device=x.device)[:, None]
+        padding = torch.arange(x.shape[1], device=x.device) >= ends
+        out, weights = self.forward(
+            *(x, x, x, padding, need_weights), average_attn_weights=average_attn_weights
+        )
+        parts = [row[:length] for row, length in zip(out, lengths, strict=True)]
+        return torch.nested.as_nested_tensor(parts), weights
 
     def _projected(self, *inputs: Tensor) -> list[Tensor]:
         """Queries, keys and values, ``[batch, heads, length, head_dim]``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -90,20 +90,49 @@ def slice_optimizer_state_(
 ) -> None:
     """Keep only ``index`` of the optimiser's memory of ``parameter`` along ``axis``.
 
-    Everything of the parameter's *old* shape is cut (Adam's moments, SGD's momentum); step counts
-    stay. Call it once for each axis that is cut, before or after ``parameter.data`` is replaced: the
-    parameter's identity is what ties it to its state. A gradient of the old shape is dropped.
+    Everything of the parameter's *old* shape is cut (Adam's moments, SGD's momentum); single numbers
+    (step counts) stay. Call it once for each axis that is cut, before or after ``parameter.data`` is
+    replaced: the parameter's identity is what ties it to its state. A gradient of the old shape is dropped.
 
     Raises:
+        ConfigError: the optimiser keeps tensors of another shape (Adafactor's rows and columns, LBFGS's
+            memory of all parameters together), which cannot be cut with one parameter.
         IndexError: an index is out of range for the state.
     """
-    state = optimizer.state.get(parameter)
-    if state:
-        for key, value in state.items():
-            if isinstance(value, Tensor) and value.dim() > 0 and key != "step":
-                where = index.to(value.device)
-                state[key] = value.index_select(axis, where).contiguous()
+    state = optimizer.state.get(parameter, {})
+    _check_sliceable(optimizer, parameter, state)
+    for key, value in state.items():
+        if isinstance(value, Tensor) and value.dim() > 0:
+            where = index.to(value.device)
+            state[key] = value.index_select(axis, where).contiguous()
     parameter.grad = None
+
+
+def _check_sliceable(
+    optimizer: torch.optim.Optimizer, parameter: nn.Parameter, state: dict[str, Any]
+) -> None:
+    """All state of the old shape is alike, whatever of it and of the parameter is cut already."""
+    kept = {
+        key: [list(tensor.shape) for tensor in _tensors(value) if tensor.dim() > 0]
+        for key, value in state.items()
+    }
+    shapes = [shape for found in kept.values() for shape in found]
+    now = list(parameter.shape)
+    fits = all(shape == shapes[0] and len(shape) == len(now) for shape in shapes)
+    listed = any(not isinstance(state[key], Tensor) for key, found in kept.items() if found)
+    if isinstance(optimizer, torch.optim.LBFGS) or listed or not fits:
+        told = ", ".join(f"{key} {found[0]}" for key, found in kept.items() if found)
+        raise ConfigError(
+            f"slice_optimizer_state_: {type(optimizer).__name__} keeps {told or 'one memory of all'} "
+            f"for a parameter that has the shape {now} now, expected tensors of the parameter's own "
+            "shape; take an optimizer whose memory can be cut (SGD, Adam, AdamW, NAdam, RMSprop), or "
+            "build a new one after the removal"
+        )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    parts = value if isinstance(value, list | tuple) else (value,)
+    return (part for part in parts if isinstance(part, Tensor))
 
 
 @torch.no_grad()

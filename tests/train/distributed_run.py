@@ -12,10 +12,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from epigram.convert import bayesianize
+from epigram.convert import Twin, bayesianize
 from epigram.data import TensorSet
 from epigram.errors import EpigramError
-from epigram.train import BayesianLearner, EpochEnd, PlainLearner, TrainSettings, fit
+from epigram.prune import PruneSettings, Shrinker
+from epigram.train import (
+    BayesianLearner,
+    EpochEnd,
+    PlainLearner,
+    TrainSettings,
+    fit,
+    slice_optimizer_state_,
+)
 
 KEEP = np.array([True, False, True, True, False, True, True, True])
 
@@ -78,6 +86,42 @@ def shrinking(folder: Path, optimizer: str, *, stop_after: int | None = None) ->
     return twin
 
 
+def pictures() -> TensorSet:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(68, 1, 5, 5, generator=generator, dtype=torch.float64)
+    return TensorSet(x, x[:, 0, 0, :3].argmax(1), "synthetic")
+
+
+def deciding(folder: Path) -> Twin:
+    """A convolutional twin of which the shrinker takes what is noise, with momentum to be cut along.
+
+    Both processes start from different weights, and see different noise in different channels.
+    """
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    torch.manual_seed(rank)
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
+        *(nn.Conv2d(8, 6, 3), nn.BatchNorm2d(6), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(6, 3)),
+    ).double()
+    twin = bayesianize(net, torch.randn(2, 1, 5, 5, dtype=torch.float64))
+    with torch.no_grad():
+        for name, noisy in (("0", [1, 4]), ("3", [0, 5])):
+            places = [n ^ rank for n in noisy]
+            twin.scale(name).z_logvar[places] = 0.0
+            twin.scale(name).z_mean[places] = 0.02
+    shrinker = Shrinker("group-jeffreys", PruneSettings(shrink_patience=2))
+
+    def on_epoch(end: EpochEnd) -> None:
+        for cut in shrinker.step(twin):
+            slice_optimizer_state_(end.optimizer, cut.parameter, cut.axis, cut.index)
+
+    learner = BayesianLearner(twin, 68, on_epoch=on_epoch)
+    wanted = settings("sgd", epochs=5)
+    fit(learner, pictures(), wanted, folder=folder, stage="c", seed=3, progress=None)
+    return twin
+
+
 def disagreeing(folder: Path) -> str:
     torch.manual_seed(0)
     net = network(normalised=False)
@@ -110,6 +154,9 @@ def main(folder: Path) -> None:
         "adamw": numbers(shrinking(folder / "adamw", "adamw")),
         "noise": torch.randn(3).tolist(),
     }
+    decided = deciding(folder / "deciding")
+    found["deciding"] = numbers(decided)
+    found["left"] = {n: np.flatnonzero(mask).tolist() for n, mask in decided.kept_masks().items()}
     shrinking(folder / "stopped", "adamw", stop_after=8)
     found["resumed"] = numbers(shrinking(folder / "stopped", "adamw"))
     found["disagreeing"] = disagreeing(folder / "odd")

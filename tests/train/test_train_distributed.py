@@ -44,7 +44,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
     return folder, [json.loads(path.read_text()) for path in found]
 
 
-@pytest.mark.parametrize("what", ["plain", "adamw", "resumed"])
+@pytest.mark.parametrize("what", ["plain", "adamw", "resumed", "deciding"])
 def test_replicas_are_equal_to_the_bit(ran, what: str) -> None:
     first, second = (one[what] for one in ran[1])
     assert first == second
@@ -76,6 +76,17 @@ def test_units_leave_both_and_the_loss_is_about_that_of_one_process(ran, tmp_pat
         # other noise and other batch statistics: 101 examples, a spread of some per cent
         assert one["train"]["nll"] == pytest.approx(other["train"]["nll"], rel=0.2)
         assert one["train"]["kl_nats"] == pytest.approx(other["train"]["kl_nats"], rel=0.01)
+
+
+def test_what_the_shrinker_takes_leaves_both(ran) -> None:
+    """Convolutions with batch normalisation and momentum: the leader's noise goes, in both, after two epochs."""
+    sizes = {name: len(values) for name, values in ran[1][1]["deciding"].items()}
+    assert (sizes["network.1.running_var"], sizes["network.4.running_var"]) == (6, 4)
+    for one in ran[1]:
+        assert one["left"] == {"0": [0, 2, 3, 5, 6, 7], "3": [1, 2, 3, 4]}
+    rows = read_metrics(ran[0] / "deciding" / "metrics.jsonl")
+    assert [r["units"]["0"] for r in rows] == [8, 6, 6, 6, 6]
+    assert [r["units"]["3"] for r in rows] == [6, 4, 4, 4, 4]
 
 
 def test_a_run_stopped_by_one_process_goes_on_as_if_it_had_not_been(ran) -> None:

@@ -31,7 +31,7 @@ def why_not_by_call(
         Name -> why it stays deterministic; name -> why no scale acts on its input.
     """
     watch = _Watch(model, chosen)
-    with evaluating(model), without_fast_path(), watch.hooks(), watch:
+    with evaluating(model), without_fast_path(), _uncompiled(model), watch.hooks(), watch:
         model(*example_inputs)
     outside = dict.fromkeys(watch.used_outside, "its weight is used outside of its own forward")
     never = {
@@ -57,6 +57,19 @@ def without_fast_path() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _uncompiled(model: nn.Module) -> Iterator[None]:
+    """What ``module.compile()`` made is not called for a while: nobody can watch inside it."""
+    before = {m: m._compiled_call_impl for m in model.modules() if m._compiled_call_impl}  # noqa: SLF001
+    try:
+        for module in before:
+            module._compiled_call_impl = None  # noqa: SLF001
+        yield
+    finally:
+        for module, compiled in before.items():
+            module._compiled_call_impl = compiled  # noqa: SLF001
 
 
 class _Watch(TorchFunctionMode):

@@ -60,8 +60,9 @@ def choose(model: nn.Module, ignored: Ignored = (), *, frozen: Frozen = "determi
     Raises:
         ConfigError: a name in ``ignored`` fits no module.
         UnsupportedModelError: a layer that would be variational has weights that are not there yet
-            (lazy, on ``meta``) or are in half precision.
+            (lazy, on ``meta``) or are in half precision; a module is compiled or scripted.
     """
+    _check_eager(model, ignored)
     _check_names(model, ignored)
     shared = _sharers(model)
     variational: list[str] = []
@@ -131,6 +132,24 @@ def _exclusion(model: nn.Module, name: str, ignored: Ignored) -> str | None:
         if hit:
             return "excluded by the user"
     return None
+
+
+def _check_eager(model: nn.Module, ignored: Ignored) -> None:
+    """Only an ordinary module's layers can be watched and replaced."""
+    for name, module in model.named_modules():
+        place, dot = name or "the model", f"{name}." if name else ""
+        if "_orig_mod" in dict(module.named_children()):
+            raise UnsupportedModelError(
+                f"{place} is what torch.compile made, whose layers nobody can watch or replace; use "
+                f"the ordinary module, model.{dot}_orig_mod, and compile the result"
+            )
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if scripted and not (name and _exclusion(model, name, ignored)):
+            raise UnsupportedModelError(
+                f"{place} is a {type(module).__name__} (torch.jit), expected an ordinary module; use "
+                f"the one that it was scripted or traced from (a {module.original_name}), and script "
+                "the result"
+            )
 
 
 def _check_names(model: nn.Module, ignored: Ignored) -> None:

@@ -9,7 +9,6 @@ network (the user's class, layers replaced) ◀── scales, one per group and 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -28,6 +27,7 @@ from epigram.layers import VariationalLayer, shared_draws, total_kl_nats
 from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
 from epigram.structure import rebase
+from epigram.structure.surgery import copied
 
 
 class Twin(nn.Module):
@@ -174,8 +174,12 @@ class Twin(nn.Module):
         return cuts
 
     def plain(self) -> nn.Module:
-        """The ordinary network of the posterior mean, scales folded in; the twin is not changed."""
-        network = copy.deepcopy(self.network)
+        """The ordinary network of the posterior mean, scales folded in; the twin is not changed.
+
+        Raises:
+            UnsupportedModelError: what stays deterministic cannot be copied.
+        """
+        network = copied(self.network)
         return with_replaced(network, plain_counterparts(network))
 
     def posterior(self) -> dict[str, TensorPosterior]:

@@ -24,6 +24,7 @@ from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.verify import dense_bytes
 from epigram.records import Floor
 from epigram.structure import OnFailure
+from epigram.structure.surgery import copied
 from epigram.train import LossFn
 
 
@@ -105,7 +106,7 @@ def compress(
     if on_failure is not None:
         settings = replace(settings, posterior=replace(settings.posterior, on_failure=on_failure))
     splits = _splits(train_data, validation_data, test_data)
-    original = copy.deepcopy(model).cpu()
+    original = copied(model).cpu()
     recipe = Recipe(
         name=f"{type(model).__name__}/{splits.fit.name}",
         description="a model given from Python",

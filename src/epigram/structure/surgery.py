@@ -108,11 +108,25 @@ def copied(model: nn.Module) -> nn.Module:
     except Exception as error:
         raise UnsupportedModelError(
             f"structure: {type(model).__name__} cannot be copied (copy.deepcopy: {error}); "
-            "surgery works on a copy of the user's own class"
+            f"surgery works on a copy of the user's own class{_remedy(model)}"
         ) from error
     for parameter in twin.parameters():
         parameter.grad = None
     return twin
+
+
+def _remedy(model: nn.Module) -> str:
+    """For modules that keep the result of a computation: what to write instead; else ""."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                where = f"{path}.{name}" if path else name
+                return (
+                    f"; {where} is the result of a computation, which old-style weight and spectral "
+                    "normalisation leave there: call torch.nn.utils.remove_weight_norm(module) (or "
+                    "remove_spectral_norm), or use torch.nn.utils.parametrizations.weight_norm"
+                )
+    return ""
 
 
 def _sliced(data: Tensor, axes: Mapping[int, IntArray]) -> Tensor:

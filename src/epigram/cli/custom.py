@@ -80,7 +80,7 @@ def splits(data: Any) -> Splits:
             "fit, control, validation; or fit, control, validation, test"
         )
     if len(parts) <= 2:
-        return Splits.of(*parts[:1], test=parts[1] if len(parts) == 2 else None)
+        return Splits.of(parts[0], test=parts[1] if len(parts) == 2 else None)
     named = zip(parts, names[len(parts)], strict=True)
     return Splits(*(TensorSet.of(part, name=name) for part, name in named))
 

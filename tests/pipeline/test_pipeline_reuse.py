@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def test_a_warm_start_goes_on_with_the_multiplier_of_the_other_run(tmp_path: Pat
     assert here["multiplier"] == pytest.approx(2.0 * there["multiplier"])
     again = read_config(tmp_path / "warm")["config"]
     assert again["weights_from"] == {"structure": pytest.approx(there["multiplier"])}
+
+
+def test_the_weight_begins_where_the_room_of_the_plain_network_says(tmp_path: Path) -> None:
+    used = replace(settings(), steer=SteerSettings(anticipate=2.0))
+    train_recipe(recipe(), used, tmp_path / "plain", progress=None)
+    begun = {}
+    for floor in ("accuracy>=0.5", "accuracy>=0.8"):
+        _compress(tmp_path / floor, tmp_path / "plain", floor, used)
+        first = read_metrics(tmp_path / floor / "metrics.jsonl", stage="structure")[0]
+        plain = read_metrics(tmp_path / floor / "metrics.jsonl", stage="plain")[-1]
+        lost, allowed = 1.0 - plain["control"]["accuracy"], 1.0 - float(floor.split(">=")[1])
+        begun[floor] = first["multiplier"]
+        assert begun[floor] == pytest.approx(math.exp(2.0 * (1.0 - lost / allowed)), rel=1e-6)
+    assert begun["accuracy>=0.5"] > begun["accuracy>=0.8"] > 1.0
 
 
 def test_a_warm_start_needs_a_run_that_was_steered(

@@ -18,6 +18,7 @@ from epigram.pipeline.steering import (
     HeldBudget,
     HeldFloor,
     SteerSettings,
+    room_of,
 )
 from epigram.records import Floor
 
@@ -77,6 +78,25 @@ def test_before_it_begins_it_only_brakes():
     assert moved(0.99, 0.4) == 1.0 == moved(0.85, 0.4)
     assert moved(0.70, 0.4) < 1.0
     assert moved(0.99, 0.6) > 1.0 > moved(0.85, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("floor", "value", "expected"),
+    [
+        ("accuracy>=0.99", 0.994, 0.4),
+        ("accuracy>=0.99", 0.98, 0.0),
+        ("nll<=0.05", 0.02, 0.6),
+        ("nll<=0.05", 0.05, 0.0),
+        ("score>=20", 25.0, 0.25),
+        ("score>=20", 90.0, 1.0),
+        ("score>=0", 1.0, 0.0),
+        ("accuracy>=1", 1.0, 0.0),
+        ("nll<=0.05", math.nan, 0.0),
+    ],
+)
+def test_room_is_the_share_of_the_allowed_loss_that_is_left(floor, value, expected):
+    asked = Floor.parse(floor)
+    assert room_of(asked, asked.margin(value)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

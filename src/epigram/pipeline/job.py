@@ -25,7 +25,7 @@ from epigram.pipeline.identity import describe_recipe
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.source import code
-from epigram.pipeline.steering import Constraint, Controller, HeldBudget, HeldFloor
+from epigram.pipeline.steering import Constraint, Controller, HeldBudget, HeldFloor, room_of
 from epigram.records import Floor
 from epigram.train import FitResult, Learner, Progress, TrainSettings, fit
 
@@ -48,6 +48,7 @@ class Job:
         stop: asked after each step; True ends the run in order.
         budget: how many bytes the file may take; the floor's metric is then what is made best.
         harder: by how much the plain network's metric is better on control than on validation.
+        room: what the floor leaves of what it allows, on control (``room_of``).
         warm: by stage, the weight of the complexity that another run ended with (``steer.warm``).
     """
 
@@ -59,6 +60,7 @@ class Job:
     stop: Callable[[], bool] | None
     budget: int | None = None
     harder: float = 0.0
+    room: float = 0.0
     warm: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
@@ -105,11 +107,12 @@ class Job:
             self.floor = goal.resolved(self.measure(self.splits.validation)(plain))
 
     def compare_splits(self, plain: nn.Module) -> None:
-        """Learn from the plain network how much harder the images are that judge than those that steer."""
+        """Learn from the plain network how much it may lose, and how much harder the images are that judge."""
         if self.floor is not None:
             parts = (self.splits.control, self.splits.validation)
             control, validation = (self.floor.margin(self.measure(p)(plain)) for p in parts)
             self.harder = control - validation if math.isfinite(control - validation) else 0.0
+            self.room = room_of(self.floor, control)
 
     def check_time(self, what: str) -> None:
         """Is there time left for what comes next? Nothing is lost if not.
@@ -161,11 +164,15 @@ class Job:
     def first_multiplier(self, stage: Literal["structure", "bits"]) -> float:
         """What the weight of the complexity is multiplied with until the controller moves it."""
         settings: TrainSettings = getattr(self.settings, stage)
-        apt = stage in self.warm and self.steers(stage) and settings.cycles == 1
-        if not apt or not settings.kl_weight:
-            return 1.0
         steer = self.settings.steer
-        return min(max(self.warm[stage] / settings.kl_weight, steer.least), steer.most)
+        first = 1.0
+        if not self.steers(stage):
+            return first
+        if stage in self.warm and settings.cycles == 1 and settings.kl_weight:
+            first = self.warm[stage] / settings.kl_weight
+        elif stage == "structure":
+            first = math.exp(steer.anticipate * self.room)
+        return min(max(first, steer.least), steer.most)
 
     def steers(self, stage: Literal["structure", "bits"]) -> bool:
         """Is the multiplier of this stage moved?

@@ -31,6 +31,9 @@ class SteerSettings:
         brake: before that it only falls, and only where the constraint is missed by more than so many
             standard deviations: symbols that have gone to zero hardly come back. A budget, which does not
             suffer from the step size, is followed from half of ``begin`` on.
+        anticipate: the structure pass begins with the weight times e to the power of this times the floor's room
+            (``room_of``): units that leave late leave fewer bytes saved, and what has left does not come back, so
+            the first epochs should know already how much may be lost.
         cycle_rate: the largest move after a cycle, where the stage has several (``bits.cycles``). Symbols have
             settled by then and the metric is what the file's will be, so a floor is then followed only there, both
             ways, and nothing is remembered. Begin with a price that is too low: a network that is large for it shrinks from
@@ -55,6 +58,7 @@ class SteerSettings:
     rate: float = 0.12
     begin: float = 0.5
     brake: float = 3.0
+    anticipate: float = 0.0
     cycle_rate: float = 1.0
     settle: float = 0.1
     ahead: float = 0.5
@@ -68,6 +72,7 @@ class SteerSettings:
             ("rate", 0.0, 5.0),
             ("begin", 0.0, 1.0),
             ("brake", 0.0, 100.0),
+            ("anticipate", 0.0, 10.0),
             ("cycle_rate", 0.0, 5.0),
             ("settle", 0.0, 1.0),
             ("ahead", 0.0, 10.0),
@@ -83,6 +88,20 @@ class SteerSettings:
             raise ConfigError(
                 f"SteerSettings: got least={self.least}, most={self.most}, expected 0 < least <= 1 <= most"
             )
+
+
+def room_of(floor: Floor, margin: float) -> float:
+    """The share of what a floor lets a network lose that has not been lost yet, 0 to 1.
+
+    Args:
+        floor: accuracy >= 0.99 lets 1 % of the answers be wrong, NLL <= 0.05 lets 0.05 nats be lost.
+        margin: of the network (``Floor.margin``): at 99.4 % two fifths of that are left.
+    """
+    value = floor.value
+    allowed = 1.0 - value if floor.larger_is_better and 0.0 < value < 1.0 else abs(value)
+    if not (allowed > 0.0 and math.isfinite(margin)):
+        return 0.0
+    return min(1.0, max(0.0, margin / allowed))
 
 
 class Constraint(Protocol):

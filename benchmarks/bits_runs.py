@@ -16,6 +16,7 @@ from preparing import quick_recipe, start_fresh, without_test
 
 from epigram import atomic, recipes
 from epigram.pipeline import CompressSettings, compress_recipe, train_recipe
+from epigram.train import read_config
 from epigram.train.checkpoint import checkpoint_path
 
 KEYS = (
@@ -81,7 +82,7 @@ def compressed(
     print(f"{folder}: {'read' if finished else 'run'}", file=sys.stderr)
     code, begin = record.code_version(), time.perf_counter()
     used = replace(settings or recipe.settings, seed=seed)
-    source = next(_passed(folder, recipe.name), plain)
+    source = next(_passed(folder, recipe.name, floor), plain)
     result = compress_recipe(recipe, used, folder, floor=floor, from_folder=source, force=True)
     notes = folder.with_name(f"{folder.name}.notes.json")
     if not finished:
@@ -95,14 +96,19 @@ def compressed(
     return {"seed": seed, **{key: result[key] for key in KEYS if key in result}}
 
 
-def _passed(folder: Path, name: str) -> Iterator[Path]:
-    """Finished runs of the recipe beside ``folder``, of the same seed, that had a structure pass."""
-    for other in sorted(folder.parent.parent.glob(f"*/{folder.name}")):
+def _passed(folder: Path, name: str, floor: str) -> Iterator[Path]:
+    """Finished runs of the recipe beside ``folder``, of the same seed, that had a structure pass; the same floor's first."""
+    others = sorted(folder.parent.parent.glob(f"*/{folder.name}"))
+    for other in sorted(others, key=lambda other: not _asked(other, floor)):
         finished = other / "result.json"
         if other == folder or not checkpoint_path(other, "structure").exists():
             continue
         if finished.exists() and json.loads(finished.read_text("utf-8"))["recipe"] == name:
             yield other
+
+
+def _asked(folder: Path, floor: str) -> bool:
+    return (folder / "config.json").exists() and read_config(folder)["config"]["floor"] == floor
 
 
 def spread(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

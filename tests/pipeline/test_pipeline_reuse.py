@@ -67,6 +67,15 @@ def test_what_would_be_another_pass_is_done_anew(
     assert seconds != [line["seconds"] for line in there]
 
 
+def test_a_steered_pass_serves_its_own_floor_only(tmp_path: Path) -> None:
+    used = replace(settings(), steer=SteerSettings())
+    train_recipe(recipe(), used, tmp_path / "plain", progress=None)
+    _, there = _compress(tmp_path / "first", tmp_path / "plain", "accuracy>=0.8", used)
+    other_bits = replace(used, coding=replace(used.coding, learned_steps=False))
+    assert _compress(tmp_path / "same", tmp_path / "first", "accuracy>=0.8", other_bits)[1] == there
+    assert _compress(tmp_path / "other", tmp_path / "first", "accuracy>=0.7", used)[1] != there
+
+
 def test_a_warm_start_goes_on_with_the_multiplier_of_the_other_run(tmp_path: Path) -> None:
     used = replace(settings(), steer=SteerSettings(begin=0.0, rate=0.5))
     train_recipe(recipe(), used, tmp_path / "plain", progress=None)

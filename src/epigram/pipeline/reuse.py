@@ -1,8 +1,8 @@
 """What another run has already found out.
 
-A structure pass that no floor steers is the same for every floor: a run that takes its plain network from a compressed
-one takes that one's structure pass too, and ends with the same file to the byte. Where a floor steers, the multipliers it
-ended with are where another may begin.
+A structure pass that no floor steers is the same for every floor, one that a floor steers the same for that floor: a run
+that takes its plain network from a compressed one takes that one's structure pass too, and ends with the same file to the
+byte. Where a floor steers, the multipliers it ended with are where another may begin.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ STEERED: Final = (STAGE, "bits")
 _WHOLE = ("recipe", "build", "preprocess", "augment", "loss_fn", "code", "network")
 _SETTINGS = ("seed", "posterior", "structure", "prune", "device")
 _DATA = ("fit", "control")
+_NOT_OF_THE_STAGE = ("bits", "cycle_rate")
 
 
 def take_structure(job: Job, source: Path) -> bool:
@@ -73,8 +74,8 @@ def copy_curves(folder: Path, source: Path, stage: str) -> None:
 
 
 def _is_the_same(job: Job, source: Path) -> bool:
-    """Is the other run finished, unsteered, and equal in all that a structure pass depends on?"""
-    if job.steers(STAGE) or not (source / "result.json").exists():
+    """Is the other run finished, and equal in all that a structure pass depends on?"""
+    if not (source / "result.json").exists():
         return False
     if (source / PLAIN).read_bytes() != (job.folder / PLAIN).read_bytes():
         return False
@@ -82,7 +83,7 @@ def _is_the_same(job: Job, source: Path) -> bool:
         mine, theirs = (_relevant(read_config(folder)["config"]) for folder in (job.folder, source))
     except (RunFolderError, KeyError):
         return False
-    return mine == theirs and not theirs["steered"]
+    return mine == theirs
 
 
 def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +92,18 @@ def _relevant(config: Mapping[str, Any]) -> dict[str, Any]:
         **{key: config[key] for key in _WHOLE},
         **{key: settings[key] for key in _SETTINGS},
         **{key: config["data"][key] for key in _DATA},
-        "steered": settings["steer"][STAGE],
+        "steered": _steering(config) if settings["steer"][STAGE] else None,
+    }
+
+
+def _steering(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a steered structure pass depends on besides: validation says how much harder it is than control."""
+    steer = config["settings"]["steer"]
+    return {
+        "floor": config["floor"],
+        "weights_from": config.get("weights_from"),
+        "validation": config["data"]["validation"],
+        **{key: value for key, value in steer.items() if key not in _NOT_OF_THE_STAGE},
     }
 
 

@@ -109,7 +109,7 @@ def compress_recipe(
         metric: of a budget or a drop, ``"nll"``; None = that of the recipe's floor, or accuracy. Of a metric of your own more
             is better, unless it is told as ``"name<="``.
         from_folder: take the plain network from this run; if it is a finished compression and its structure pass
-            would be the same here (no floor steers it), that too.
+            would be the same here (no floor steers it, or the same), that too.
         force: go on although the plain network misses the floor.
         progress: how to show progress; None = silently.
         max_minutes: end the run in order after so long.

@@ -93,7 +93,7 @@ _CONV_BITS = replace(
         kl_warmup_epochs=6.0,
     ),
     coding=replace(_MLP_BITS.coding, kernels="cosine"),
-    steer=replace(_UNSTEERED, ahead=0.0, harder=0.0, cycle_rate=0.7),
+    steer=SteerSettings(ahead=0.0, harder=0.0, anticipate=2.5, cycle_rate=0.5),
     teacher_share=0.9,
     teacher_temperature=1.5,
 )

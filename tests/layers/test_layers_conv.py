@@ -7,7 +7,13 @@ import torch
 from tests.contracts.variational_layer import VariationalLayerContract
 from torch import nn
 
-from epigram.layers import VariationalConv1d, VariationalConv2d, VariationalConv3d
+from epigram.layers import (
+    VariationalConv1d,
+    VariationalConv2d,
+    VariationalConv3d,
+    VariationalConvTranspose2d,
+)
+from epigram.priors import GroupJeffreys
 
 _BASE = {"in_channels": 4, "out_channels": 2, "kernel_size": 3}
 _CASES = (
@@ -82,3 +88,17 @@ class TestVariationalConv2dTied(TestVariationalConv2d):
 
 class TestVariationalConv3dTied(TestVariationalConv3d):
     variances = "tied"
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups"),
+    [(VariationalConv2d, 1), (VariationalConv2d, 2), (VariationalConvTranspose2d, 1)],
+)
+def test_in_eval_the_output_is_the_plain_layers_to_the_bit(kind, groups):
+    torch.manual_seed(0)
+    scale = GroupJeffreys(4)
+    layer = kind(4, 6, 3, padding=1, groups=groups, scale=scale).eval()
+    with torch.no_grad():
+        scale.z_mean.uniform_(0.5, 2.0)
+        x = torch.randn(3, 4, 9, 9)
+        assert torch.equal(layer(x), layer.plain()(x))

@@ -128,6 +128,8 @@ class VariationalLayer(PosteriorParameters, ABC):
         """
         if self.training or self.sampling:
             return self._sampled(x, apply, part)
+        if self.spatial_dims:  # inputs have more elements than filters
+            return apply(self._prepare(x), _only(part, self.weight), _only(part, self.bias_mean))
         factor = product_of_means(self.scale_uses)
         if factor is not None:
             x = x * self._aligned(factor, x)

@@ -184,8 +184,9 @@ class _VariationalConv(VariationalLayer):
         return convolve(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def _fold(self, weight: Tensor, factor: Tensor) -> Tensor:
-        per_group = factor.to(weight.dtype).view(self.groups, -1)
-        per_output = per_group.repeat_interleave(self.out_channels // self.groups, dim=0)
+        per_output = factor.to(weight.dtype).view(self.groups, -1)
+        if self.groups > 1:
+            per_output = per_output.repeat_interleave(self.out_channels // self.groups, dim=0)
         return weight * per_output.view(*per_output.shape, *[1] * self.spatial_dims)
 
 

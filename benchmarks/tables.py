@@ -37,6 +37,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "data_path": ("data_path", tables_of_lenets.data_path),
     "curves": ("curves", tables_of_lenets.curves),
     "recovery": ("recovery", tables_at_depth.recovery),
+    "recovery_lenet": ("recovery-lenet-5", tables_at_depth.recovery),
     "curves_allconv": ("curves-allconv", tables_at_depth.curves_allconv),
     "layout": ("layout_time", tables_at_depth.layout),
     "depth": ("depth_ablation", tables_at_depth.depth),

@@ -101,6 +101,7 @@ def _steering(config: Mapping[str, Any]) -> dict[str, Any]:
     steer = config["settings"]["steer"]
     return {
         "floor": config["floor"],
+        "metrics": config["metrics"],
         "weights_from": config.get("weights_from"),
         "validation": config["data"]["validation"],
         **{key: value for key, value in steer.items() if key not in _NOT_OF_THE_STAGE},

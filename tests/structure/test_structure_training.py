@@ -1,4 +1,4 @@
-"""Layers that only training uses: what they read stays whole, and nobody else pays for them."""
+"""What only training does: units it cannot do without stay, and nobody else pays for it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from epigram.structure import analyse, remove_units, slice_plan, training
+from epigram.convert import bayesianize
+from epigram.records import BoolArray
+from epigram.structure import (
+    SizedStructure,
+    analyse,
+    mask_units,
+    remove_units,
+    slice_plan,
+    training,
+)
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+X = torch.randn(4, 5, generator=torch.Generator().manual_seed(2))
 
 
 class Auxiliary(nn.Module):
@@ -46,26 +56,168 @@ class Network(nn.Module):
         return (y, self.aux(first)) if self.training else (y,)
 
 
-@pytest.mark.parametrize("pooled", [2, 10])
-def test_what_an_auxiliary_head_reads_stays_whole(pooled: int) -> None:
-    model = Network(pooled).eval()
+class Two(nn.Module):
+    """Two layers of units, ``a`` and ``b``; what training does with those of ``b`` is to be written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 8), nn.Linear(8, 7), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> object:
+        z = F.relu(self.b(F.dropout(F.relu(self.a(x)), 0.5, self.training)))
+        return self.in_training(z) if self.training else self.c(z)
+
+    def in_training(self, z: Tensor) -> object:
+        raise NotImplementedError
+
+
+class Centres(Two):
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(3, 7))
+
+    def in_training(self, z: Tensor) -> object:
+        return self.c(z), torch.cdist(z, self.centres)
+
+
+class Assigned(Two):
+    """A running mean that is made anew each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(7))
+
+    def in_training(self, z: Tensor) -> object:
+        self.mean = 0.9 * self.mean + 0.1 * z.detach().mean(0)
+        return self.c(z)
+
+
+class Updated(Assigned):
+    """One that is changed in place."""
+
+    def in_training(self, z: Tensor) -> object:
+        self.mean.mul_(0.9).add_(0.1 * z.detach().mean(0))
+        return self.c(z + torch.randn_like(z))
+
+
+class Mixed(Assigned):
+    """One whose entries depend on all units."""
+
+    def in_training(self, z: Tensor) -> object:
+        self.mean = z.detach().softmax(1).mean(0)
+        return self.c(z)
+
+
+class Features(Two):
+    def in_training(self, z: Tensor) -> object:
+        return {"logits": self.c(z), "features": z}
+
+
+class Flipped(Two):
+    def in_training(self, z: Tensor) -> object:
+        return self.c(z + z.flip(1))
+
+
+class Softmax(Two):
+    def in_training(self, z: Tensor) -> object:
+        return self.c(z), z.softmax(1).square().sum()
+
+
+class Untraceable(Two):
+    """What it does by chance cannot be followed, so only trials tell."""
+
+    def in_training(self, z: Tensor) -> object:
+        return self.c(z.cumsum(1) if torch.rand(()) < 0.99 else z)
+
+
+def keep_of(structure: SizedStructure) -> dict[str, BoolArray]:
+    return {g.name: np.arange(g.units) % 3 != 1 for g in structure.groups if g.units > 1}
+
+
+def in_train(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """What it puts out and keeps in buffers, without dropout and noise."""
+    model = copy.deepcopy(model).train()
+    with training.WithoutChance():
+        found = model(x)
+    found = found.values() if isinstance(found, dict) else found
+    outputs = list(found) if not isinstance(found, Tensor) else [found]
+    return [*outputs, *model.buffers()]
+
+
+def test_an_auxiliary_head_is_followed() -> None:
+    model = Network().eval()
     before = copy.deepcopy(model.state_dict())
     structure = analyse(model, IMAGES)
-    assert [g.name for g in structure.groups] == ["two"]
-    (left,) = structure.left_whole
-    assert (left.where, left.operation) == ("one", "forward")
-    assert left.reason == "layers that are used in training only read it: aux"
-    small = remove_units(model, slice_plan(structure, {"two": np.arange(8) > 2})).train()
-    assert [tuple(y.shape) for y in small(torch.randn(2, 3, 32, 32))] == [(2, 5), (2, 5)]
+    assert [g.name for g in structure.groups] == ["one", "two", "aux.reduce"]
+    keep = keep_of(structure)
+    small, masked = (
+        remove_units(model, slice_plan(structure, keep)),
+        mask_units(model, structure, keep),
+    )
+    for ours, theirs in zip(in_train(small, IMAGES)[:2], in_train(masked, IMAGES)[:2], strict=True):
+        torch.testing.assert_close(ours, theirs)
     assert not model.training and not model.aux.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_an_auxiliary_head_may_want_larger_maps() -> None:
+    structure = analyse(Network(10), IMAGES)
+    assert [g.name for g in structure.groups] == ["one", "two", "aux.reduce"]
+
+
+@pytest.mark.parametrize(
+    ("build", "names", "reason"),
+    [
+        (Centres, ["a"], "not known to keep units apart, in train()"),
+        (Assigned, ["a", "b"], ""),
+        (Updated, ["a", "b"], ""),
+        (Mixed, ["a"], "mixes the units along axis 1, in train()"),
+        (Features, ["a"], "an output that the network has in train() only"),
+        (Flipped, ["a", "b", "b:2"], ""),
+        (Softmax, ["a"], "mixes the units along axis 1, in train()"),
+        (Untraceable, ["a"], "in train() the smaller network does not work"),
+    ],
+)
+def test_what_training_does_with_units(build: type[Two], names: list[str], reason: str) -> None:
+    torch.manual_seed(0)
+    model = build()
+    structure = analyse(model, X)
+    assert [g.name for g in structure.groups] == names
+    assert reason in "".join(left.reason for left in structure.left_whole)
+    assert bool(reason) == bool(structure.left_whole)
+    keep = keep_of(structure)
+    plan = slice_plan(structure, keep)
+    small, masked = remove_units(model, plan), mask_units(model, structure, keep)
+    torch.testing.assert_close(small.eval()(X), masked.eval()(X))
+    ours, theirs = in_train(small, X), in_train(masked, X)
+    if "mean" in plan:
+        theirs[-1] = theirs[-1][torch.from_numpy(plan["mean"][0])]
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_a_twin_shrinks_with_its_running_mean_and_trains_on() -> None:
+    torch.manual_seed(0)
+    twin = bayesianize(Updated(), X).train()
+    twin(X)
+    twin.shrink_({"b": np.arange(7) < 4})
+    twin(X)
+    mean = twin.plain().get_buffer("mean")
+    assert mean.shape == (4,)
+    assert bool(mean.any())
 
 
 def test_a_network_that_does_not_train_by_itself_is_judged_in_eval_mode() -> None:
     assert [g.name for g in analyse(Network(targets=True), IMAGES).groups] == ["one", "two"]
 
 
-def test_networks_whose_layers_are_all_used_pay_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "hollow", None)  # calling it would fail
-    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 2))
-    assert [g.name for g in analyse(model, IMAGES).groups] == ["0", "1"]
+def test_networks_that_do_not_ask_for_their_mode_pay_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "trace", None)  # calling these would fail
+    monkeypatch.setattr(training, "for_trials", None)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Dropout(), nn.Flatten(), nn.Linear(216, 2)
+    )
+    assert [g.name for g in analyse(model, IMAGES).groups] == ["0"]
+    assert "training" not in vars(nn.Module)

@@ -46,6 +46,8 @@ class Engine(Protocol):
     by_places: bool
     by_stream: bool
 
+    @property
+    def training(self) -> bool: ...
     def value(self, node: Node) -> Value: ...
     def stream(self, node: Node) -> Tensor | None: ...
     def constant(self, node: Node) -> Tensor | None: ...
@@ -134,7 +136,8 @@ class Call:
 
     def cause(self, reason: str) -> Cause:
         """This operation as a cause; ``reason`` continues the sentence "it stays whole because"."""
-        return Cause(self.name, self.where, reason)
+        when = ", in train()" if self.engine.training else ""
+        return Cause(self.name, self.where, reason + when)
 
     @property
     def where(self) -> str:

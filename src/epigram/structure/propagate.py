@@ -35,18 +35,26 @@ if TYPE_CHECKING:
     from epigram.structure.trace import Traced
 
 _OUTPUT = Cause("output", "forward", "it is the network's output", natural=True)
+_ANOTHER_OUTPUT = Cause("output", "forward", "it is an output that the network has in train() only")
 
 
 class Propagation:
     """The run of one graph on labels; see :class:`epigram.structure.call.Engine`.
 
+    ``trained``: the graph of train mode, where it is another. Both run on the same labels, so what
+    either of them ties or pins is tied or pinned.
     ``by_places``: of heads times places it is not the heads that are units, but the places.
     ``by_stream``: units may go under the normalisations ``narrowable`` (names of modules).
     ``whole``: layers that no tensor stands for, and why their units stay.
     """
 
     def __init__(
-        self, traced: Traced, *, by_places: bool = False, narrowable: Collection[str] = ()
+        self,
+        traced: Traced,
+        trained: Traced | None = None,
+        *,
+        by_places: bool = False,
+        narrowable: Collection[str] = (),
     ) -> None:
         self.space, self.by_places = LabelSpace(), by_places
         self.by_stream, self._narrowable = bool(narrowable), frozenset(narrowable)
@@ -55,16 +63,11 @@ class Propagation:
         self.movements: list[Movement] = []
         self.products: list[Product] = []
         self.whole: list[Cause] = []
-        self._traced = traced
         self._values: dict[Node, Value] = {}
         self._direct: dict[str, Tensor] = {}
-        graph_module = traced.graph_module
-        outputs = self._run(
-            graph_module, [self._placeholder(n) for n in _placeholders(graph_module)]
-        )
-        for labels in outputs:
-            if isinstance(labels, torch.Tensor):
-                self.space.pin(labels, _OUTPUT)
+        for graph in (traced,) if trained is None else (traced, trained):
+            self._traced = graph
+            self._follow(graph.graph_module, _ANOTHER_OUTPUT if graph.training else _OUTPUT)
         self.uses += settle.carriers(self.space, self._direct, self.uses)
         settle.make_rectangular(self.space, self._tensors())
         settle.silence(self.space, self._counted, self.uses)
@@ -146,6 +149,18 @@ class Propagation:
                     yield labels, modules
 
     # --- running
+
+    @property
+    def training(self) -> bool:
+        """Is it the graph of train mode that runs?"""
+        return self._traced.training
+
+    def _follow(self, graph_module: torch.fx.GraphModule, output: Cause) -> None:
+        """Run one graph; what it puts out stays."""
+        inputs = [self._placeholder(node) for node in _placeholders(graph_module)]
+        for labels in self._run(graph_module, inputs):
+            if isinstance(labels, torch.Tensor):
+                self.space.pin(labels, output)
 
     def _placeholder(self, node: Node) -> Value:
         name = self._traced.tensors.get(node.name)

@@ -82,11 +82,11 @@ class Removals:
                 warnings.simplefilter("always")
                 with shrunk(self.network, plan):
                     small = self._outputs()
-                with _masked(self.network, self.structure, keep):
-                    masked = self._outputs()
+                with masked(self.network, self.structure, keep):
+                    whole = self._outputs()
         except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
             return from_error(error)
-        difference, allowed, reason = compare(small, masked)
+        difference, allowed, reason = compare(small, whole)
         if reason:
             return Obstacle("", reason, "values" if math.isnan(difference) else "sizes")
         if not difference <= allowed:
@@ -99,7 +99,7 @@ class Removals:
         """Does the network put out anything else where all units but one are masked?"""
         keep = {group.name: np.arange(group.units) == 0}
         usual = self._outputs()
-        with _masked(self.network, self.structure, keep):
+        with masked(self.network, self.structure, keep):
             difference, allowed, reason = compare(self._outputs(), usual)
         return bool(reason) or not difference <= allowed
 
@@ -132,7 +132,7 @@ class Removals:
 
 
 @contextlib.contextmanager
-def _masked(
+def masked(
     network: nn.Module, structure: SizedStructure, keep: dict[str, BoolArray]
 ) -> Iterator[None]:
     """The network with nobody reading the dropped units, for a while."""

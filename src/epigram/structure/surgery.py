@@ -57,9 +57,9 @@ def shrink_parameters_(named: Mapping[str, Tensor], plan: SlicePlan) -> None:
         with torch.no_grad():
             gradient = tensor.grad
             tensor.grad = None
-            tensor.data = _sliced(tensor.data, axes)
+            tensor.data = sliced(tensor.data, axes)
             if gradient is not None:
-                tensor.grad = _sliced(gradient, axes)
+                tensor.grad = sliced(gradient, axes)
 
 
 def mask_units(model: nn.Module, structure: Structure, keep: Mapping[str, BoolArray]) -> nn.Module:
@@ -129,7 +129,8 @@ def _remedy(model: nn.Module) -> str:
     return ""
 
 
-def _sliced(data: Tensor, axes: Mapping[int, IntArray]) -> Tensor:
+def sliced(data: Tensor, axes: Mapping[int, IntArray]) -> Tensor:
+    """What stays of a tensor: the indices of each axis, in their order."""
     for axis, index in axes.items():
         data = data.index_select(
             axis, torch.from_numpy(np.ascontiguousarray(index)).to(data.device)

@@ -7,7 +7,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,7 +37,8 @@ class Traced:
 
     ``tensors`` maps a placeholder to the parameter or buffer behind it, by the first of its names in
     the model; ``constants`` maps a placeholder to a value that the surgery does not slice: tensors
-    that are no parameters or buffers, buffers outside the state, and buffers of integers.
+    that are no parameters or buffers, buffers outside the state, and buffers of integers. ``training``:
+    the pass is that of train mode.
     """
 
     graph_module: torch.fx.GraphModule
@@ -45,6 +46,7 @@ class Traced:
     constants: dict[str, Tensor]
     shapes: dict[str, tuple[int, ...]]
     inputs: tuple[Any, ...]
+    training: bool = False
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -66,27 +68,27 @@ def as_tuple(example_inputs: ExampleInputs) -> tuple[Any, ...]:
 
 
 @contextlib.contextmanager
-def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode, without gradients or random numbers drawn; undone afterwards."""
+def evaluating(*models: nn.Module, training: bool = False) -> Iterator[None]:
+    """Put models into eval (or train) mode, without gradients or random numbers drawn; undone afterwards."""
     before = [(module, module.training) for model in models for module in model.modules()]
     try:
         for module, _ in before:
-            module.training = False
+            module.training = training
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             yield
     finally:
-        for module, training in before:
-            module.training = training
+        for module, mode in before:
+            module.training = mode
 
 
-def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
-    """Export the model's forward pass in eval mode; the model is left as it was.
+def trace(model: nn.Module, example_inputs: ExampleInputs, *, training: bool = False) -> Traced:
+    """Export the model's forward pass in eval mode, or in train mode; the model is left as it was.
 
     Raises:
         NotExportableError: ``torch.export`` cannot follow the forward pass.
     """
     given = as_tuple(example_inputs)
-    with evaluating(model), _quiet():
+    with evaluating(model, training=training), _quiet():
         short = _first_examples(given)
         try:
             exported = torch.export.export(model, short, strict=False)
@@ -102,7 +104,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
                     "depends on values, called as model(*example_inputs)"
                 ) from short_error
             short = given
-    return _describe(model, exported, short)
+    return replace(_describe(model, exported, short), training=training)
 
 
 @contextlib.contextmanager

@@ -1,137 +1,232 @@
-"""Layers that a forward pass uses in training only: what they read stays, or training would fail.
+"""What a network does in train mode only: units that it cannot do without there stay.
 
-The trace follows eval mode, where an auxiliary head (``if self.training: return y, self.aux(a)``) is not
-called. Where the trace leaves parameters unused, removals are tried in training mode too, for shapes.
+The trace follows eval mode, where ``if self.training: return y, self.aux(a)`` does not happen. Where the
+network's own code asks for ``training``, the graph of train mode is followed beside that of eval mode
+(:class:`epigram.structure.propagate.Propagation`), and removals are tried in train mode, too: outputs and
+buffers have to be those of the masked network, nothing being left to chance.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from epigram.records import LeftWhole
-from epigram.structure.general import hollow, without_values
+from epigram.structure.chance import WithoutChance, calm_layers_
+from epigram.structure.general import for_trials
+from epigram.structure.obstacle import Obstacle, from_error
 from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
-from epigram.structure.removals import shrunk
-from epigram.structure.trace import first_names
+from epigram.structure.removals import masked, shrunk
+from epigram.structure.surgery import sliced
+from epigram.structure.trace import NotExportableError, evaluating, trace
 from epigram.structure.trial import restricted
+from epigram.structure.verify import compare
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Iterator, Mapping
 
-    from epigram.records import Group
+    from torch import Tensor
+
+    from epigram.records import BoolArray, Group, IntArray
     from epigram.structure.grouping import SizedStructure
+    from epigram.structure.plan import Plan
     from epigram.structure.trace import Traced
 
-_NAMED = 4
-"""As many modules are named in a reason, at most."""
-
-_Shapes = list[tuple[int, ...]]
+_TRIALS = 4
+_SEED = 20170224
 
 
-def keep_what_training_reads(
-    structure: SizedStructure, model: nn.Module, traced: Traced
+def asks_for_mode(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Could ``forward`` do other things in train mode than in eval mode?
+
+    It could if code that is not torch's reads ``training`` of a module, or has a ``train`` of its own.
+    """
+    if any(not _of_torch(type(module).train.__module__) for module in model.modules()):
+        return True
+    asked: list[str] = []
+    try:
+        with evaluating(model), _listening(asked), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model(*inputs)
+    except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
+        return True
+    return bool(asked)
+
+
+def trace_in_training(model: nn.Module, inputs: tuple[Any, ...]) -> Traced | None:
+    """The graph of train mode; None where it cannot be followed.
+
+    The inputs are varied until the network takes them.
+    """
+    for given in _variants(inputs):
+        with contextlib.suppress(NotExportableError):
+            return trace(model, given, training=True)
+    return None
+
+
+def keep_what_training_needs(
+    structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...]
 ) -> SizedStructure:
-    """The structure without the groups that layers read which the trace did not see.
+    """The structure without the groups whose removal does not work in train mode.
 
-    Where the network cannot run in training mode as it is (it asks for targets, say), nothing is known.
+    Where the network cannot run in train mode as it is (it asks for targets, say), nothing is known.
     """
     removable = [group for group in structure.groups if group.units > 1]
-    idle = _unused(model, traced)
-    if not idle or not removable:
+    if not removable:
         return structure
-    network = hollow(model, traced.inputs)
-    if network is None:
+    trial = _InTraining(structure, model, inputs)
+    if not trial.runs:
         return structure
-    network.train()
-    called: set[str] = set()
-    for name, module in network.named_modules():
-        if any(f"{name}.{own}" in idle for own in module._parameters):  # noqa: SLF001 - its own ones only
-            module.register_forward_hook(lambda *_, name=name: called.add(name))
-    trial = _InTraining(structure, network, without_values(traced.inputs))
-    if not trial.runs or not called:
-        return structure
-    accepted = {group.name for group in trial.accepted([], removable)}
-    refused = [group.name for group in removable if group.name not in accepted]
-    reason = f"layers that are used in training only read it: {_outermost(network, called, idle)}"
-    left = tuple(LeftWhole(name, "forward", reason) for name in refused)
+    refused = trial.refused([], removable)[1]
+    left = tuple(
+        LeftWhole(name, "forward", f"in train() the smaller network does not work ({o.reason})")
+        for name, o in refused.items()
+    )
     names = {group.name for group in structure.groups} - set(refused)
     return restricted(structure, names, left, structure.attributes)
 
 
 class _InTraining:
-    """Removals from a hollow network in training mode; ``runs``: it does as it is."""
+    """Removals from a copy in train mode; ``runs``: it does as it is."""
 
     def __init__(
-        self, structure: SizedStructure, network: nn.Module, inputs: tuple[Any, ...]
+        self, structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...]
     ) -> None:
-        self.structure, self.network, self.inputs = structure, network, inputs
-        self.usual = self._shapes()
-        for change in (_twice, _as_wide_again, _as_wide_again):
-            if self.usual is None:
-                self.inputs = pytree.tree_map(change, self.inputs)
-                self.usual = self._shapes()
-        self.runs = self.usual is not None
+        subject = for_trials(model, inputs)
+        self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
+        self.network.train()
+        calm_layers_(self.network)
+        self.runs = False
+        for self.inputs in _variants(subject.inputs):
+            with contextlib.suppress(Exception):  # forward is the user's, it may raise anything
+                self._outcome()
+                self.runs = True
+                return
 
-    def accepted(self, base: list[Group], candidates: list[Group]) -> list[Group]:
-        """Those that can go: the base, and as many candidates as go with it."""
-        if self._can_go(base + candidates):
-            return base + candidates
+    def refused(
+        self, base: list[Group], candidates: list[Group]
+    ) -> tuple[list[Group], dict[str, Obstacle]]:
+        """The base with as many candidates as can go with it, and what is in the way of the others."""
+        obstacle = self._obstacle(base + candidates)
+        if obstacle is None:
+            return base + candidates, {}
         if len(candidates) == 1:
-            return base
+            return base, {candidates[0].name: obstacle}
         half = len(candidates) // 2
-        return self.accepted(self.accepted(base, candidates[:half]), candidates[half:])
+        base, refused = self.refused(base, candidates[:half])
+        base, more = self.refused(base, candidates[half:])
+        return base, refused | more
 
-    def _can_go(self, groups: list[Group]) -> bool:
-        plan = slice_plan(self.structure, next(patterns(list(groups))))
-        with shrunk(self.network, plan):
-            return self._shapes() == self.usual
+    def _obstacle(self, groups: list[Group]) -> Obstacle | None:
+        for _, keep in zip(range(_TRIALS), patterns(list(groups)), strict=False):
+            obstacle = self._try(keep)
+            if obstacle is not None:
+                return obstacle
+        return None
 
-    def _shapes(self) -> _Shapes | None:
-        """The shapes of what it puts out; None if it raises."""
+    def _try(self, keep: dict[str, BoolArray]) -> Obstacle | None:
+        plan = slice_plan(self.structure, keep)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with shrunk(self.network, plan):
+                small = self._outcome()
+            with masked(self.network, self.structure, keep):
+                whole = self._outcome(plan)
+        except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
+            return from_error(error)
+        difference, allowed, reason = compare(small, whole)
+        if reason:
+            return Obstacle("", reason)
+        if not difference <= allowed:
+            reason = f"what it puts out or keeps in buffers differs by {difference:.3g}"
+            return Obstacle("", reason, "values")
+        return None
+
+    def _outcome(self, plan: Plan | None = None) -> list[Tensor]:
+        """What the network puts out, and its buffers afterwards, cut by the plan; buffers are put back."""
+        with (
+            _buffers_kept(self.network),
+            torch.no_grad(),
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            torch.manual_seed(_SEED)
+            with WithoutChance():
                 leaves = pytree.tree_leaves(self.network(*self.inputs))
-        except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
-            return None
-        return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+            outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+            buffers = {name: t.clone() for name, t in self.network.named_buffers()}
+        cuts: Mapping[str, Mapping[int, IntArray]] = plan or {}
+        return outputs + [sliced(value, cuts.get(name, {})) for name, value in buffers.items()]
 
 
-def _unused(model: nn.Module, traced: Traced) -> set[str]:
-    """The parameters of the model that the traced forward pass does not use, by all their names."""
-    nodes = {node.name: node for node in traced.graph_module.graph.nodes}
-    used = {name for place, name in traced.tensors.items() if nodes[place].users}
-    first = first_names(model)
-    parameters = (name for name, _ in model.named_parameters(remove_duplicate=False))
-    return {name for name in parameters if first[name] not in used}
+@contextlib.contextmanager
+def _buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Whatever a forward pass does to buffers is undone."""
+    before = [(m._buffers, dict(m._buffers)) for m in network.modules()]  # noqa: SLF001 - to assign to
+    values = [(t, t.data.clone()) for t in network.buffers()]
+    try:
+        yield
+    finally:
+        for buffers, own in before:
+            buffers.clear()
+            buffers.update(own)
+        for tensor, value in values:
+            tensor.data = value
+
+
+@contextlib.contextmanager
+def _listening(asked: list[str]) -> Iterator[None]:
+    """Whoever reads ``training`` of any module for a while is noted, torch itself excepted."""
+
+    def read(module: nn.Module, who: str) -> bool:
+        if "training" not in vars(module):
+            raise AttributeError("training")
+        if not _of_torch(who):
+            asked.append(who)
+        return bool(vars(module)["training"])
+
+    def put(module: nn.Module, value: bool) -> None:
+        vars(module)["training"] = value
+
+    # a lambda, as nothing must stand between it and who reads
+    get = lambda module: read(module, sys._getframe(1).f_globals.get("__name__", ""))  # noqa: E731, SLF001
+    try:
+        nn.Module.training = property(get, put)  # type: ignore[assignment]
+        yield
+    finally:
+        del nn.Module.training
+
+
+def _of_torch(module: str) -> bool:
+    return module.partition(".")[0] == "torch"
+
+
+def _variants(inputs: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """The inputs; twice as many examples; maps twice, four times as wide.
+
+    Statistics of a batch may take two examples, an auxiliary head a larger map.
+    """
+    yield inputs
+    for change in (_twice, _as_wide_again, _as_wide_again):
+        inputs = pytree.tree_map(change, inputs)
+        yield inputs
 
 
 def _twice(value: Any) -> Any:
-    """Statistics of a batch may take two examples."""
-    return torch.cat([value, value]) if isinstance(value, torch.Tensor) and value.dim() else value
+    batch = isinstance(value, torch.Tensor) and value.dim()
+    return torch.cat([value, value.flip(-1)]) if batch else value
 
 
 def _as_wide_again(value: Any) -> Any:
-    """An auxiliary head may take a larger map; without values it costs nothing."""
     if not isinstance(value, torch.Tensor) or value.dim() < 4:
         return value
-    sizes = [size if axis < 2 else 2 * size for axis, size in enumerate(value.shape)]
-    return value.new_empty(sizes)
-
-
-def _outermost(network: nn.Module, called: set[str], idle: set[str]) -> str:
-    """The largest modules that consist of idle layers, some of which were called."""
-    found: list[str] = []
-    for name, module in network.named_modules():
-        inside = any(name.startswith(f"{other}.") for other in found)
-        own = [f"{name}.{key}" for key, _ in module.named_parameters()]
-        heard = any(other == name or other.startswith(f"{name}.") for other in called)
-        if name and own and heard and not inside and idle.issuperset(own):
-            found.append(name)
-    more = ", …" if len(found) > _NAMED else ""
-    return ", ".join(found[:_NAMED]) + more
+    for axis in range(2, value.dim()):
+        value = torch.cat([value, value], axis)
+    return value

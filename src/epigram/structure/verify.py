@@ -6,16 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from epigram.errors import RemovalError
+from epigram.structure.chance import WithoutDropout
 from epigram.structure.surgery import copied
 from epigram.structure.trace import ExampleInputs, as_tuple, evaluating
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from torch import Tensor, nn
 
 _RELATIVE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -54,7 +52,7 @@ def verify_removal(
 
 def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
     """All tensors the model returns in eval mode, without any dropout."""
-    with evaluating(model), _WithoutDropout():
+    with evaluating(model), WithoutDropout():
         leaves = pytree.tree_leaves(model(*inputs))
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
@@ -114,18 +112,3 @@ def _rounding(reference: Tensor) -> float:
         return 0.0
     scale = float(reference.abs().double().max())
     return _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE) * scale
-
-
-class _WithoutDropout(TorchFunctionMode):
-    """``F.dropout(x)`` drops even in eval mode; two networks can only be compared without."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if "dropout" in getattr(func, "__name__", "") and args:
-            return args[0]
-        return func(*args, **(kwargs or {}))

@@ -1,0 +1,73 @@
+"""Forward passes without chance: two networks can only be compared if nothing is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_DRAWN = frozenset(
+    [
+        "rand",
+        "rand_like",
+        "randn",
+        "randn_like",
+        "normal",
+        "normal_",
+        "uniform_",
+        "bernoulli",
+        "bernoulli_",
+        "exponential_",
+    ]
+)
+_ALWAYS = 0.7
+"""What is drawn where each number is drawn by itself: any number will do that hides nothing."""
+
+
+class WithoutDropout(TorchFunctionMode):
+    """``F.dropout(x)`` drops even in eval mode; here it does not."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if "dropout" in getattr(func, "__name__", "") and args:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+class WithoutChance(WithoutDropout):
+    """In train mode, numbers drawn for each unit are all the same, however many units there are."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name, given = getattr(func, "__name__", ""), dict(kwargs or {})
+        if name == "scaled_dot_product_attention":
+            args = args[:4] + (0.0,) * len(args[4:5]) + args[5:]
+            given = {key: 0.0 if key == "dropout_p" else value for key, value in given.items()}
+        result = super().__torch_function__(func, types, args, given)
+        if name in _DRAWN and isinstance(result, torch.Tensor):
+            result.fill_(_ALWAYS)
+        return result
+
+
+def calm_layers_(network: nn.Module) -> None:
+    """Layers of torch that draw inside of one operation no longer do, in place."""
+    for module in network.modules():
+        if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+            module.dropout = 0.0
+        elif isinstance(module, nn.RReLU):
+            module.lower = module.upper = (module.lower + module.upper) / 2

@@ -142,6 +142,36 @@ def test_a_module_can_be_kept_as_it_is(tmp_path: Path, profile: Profile) -> None
         assert torch.equal(back.state_dict()[name], tensor), name
 
 
+class Extra(Net):
+    """State that is none of the tensors."""
+
+    def __init__(self, told: object) -> None:
+        super().__init__()
+        self.told = told
+
+    def get_extra_state(self) -> object:
+        return self.told
+
+    def set_extra_state(self, state: object) -> None:
+        self.told = state
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("told", [{"version": 1}, object(), torch.ones(2)])
+def test_extra_state_stays_that_of_the_module_that_is_filled(
+    told: object, profile: Profile, tmp_path: Path
+) -> None:
+    model, path = Extra(told), tmp_path / "a.epg"
+    artifact.save(model, path, profile=profile)
+    back = artifact.load(path, into=Extra("its own"))
+    assert isinstance(back, Extra)
+    assert back.told == "its own"
+    assert all(
+        torch.equal(p, q) for p, q in zip(back.parameters(), model.parameters(), strict=True)
+    )
+    assert "_extra_state" not in artifact.dense_shapes(model)
+
+
 def test_what_numpy_has_no_word_for_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="bfloat16"):
         artifact.save(nn.Linear(2, 2, dtype=torch.bfloat16), tmp_path / "a.epg")

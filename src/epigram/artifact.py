@@ -21,7 +21,12 @@ from epigram import atomic, codec
 from epigram.codec import Limits, Profile
 from epigram.errors import ConfigError, FormatError, StorageError
 from epigram.records import FileContents, RawTensor
-from epigram.structure import check_numbers, followed_numbers, resize_to_shapes_
+from epigram.structure import (
+    check_numbers,
+    followed_numbers,
+    resize_to_shapes_,
+    state_tensors,
+)
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Shape: TypeAlias = tuple[int, ...]
@@ -35,6 +40,8 @@ def save(
     state_names: Sequence[str] | None = None,
 ) -> int:
     """Write a file, whole or not at all.
+
+    What modules return from ``get_extra_state`` is not written.
 
     Args:
         contents: what to write; or a plain module, whose tensors are then kept as they are.
@@ -59,6 +66,7 @@ def save(
 def load(path: PathLike, *, into: nn.Module, limits: Limits = Limits()) -> nn.Module:  # noqa: B008
     """The network in a file: a plain module of ``into``'s class, resized and filled.
 
+    Extra state (``get_extra_state``) is ``into``'s, files hold none.
     Tensors of ``into`` that the file does not hold (a batch normalisation's ``num_batches_tracked``,
     say) keep ``into``'s value. Where the module around one has become smaller, that is only possible if
     all its entries are equal, as in a fresh module: which of them are left, the file does not say.
@@ -90,7 +98,7 @@ def restored(contents: FileContents, into: nn.Module, *, where: str = "contents"
         FormatError: the contents were made from another class.
     """
     model = copy.deepcopy(into)
-    state = model.state_dict()
+    state = state_tensors(model)
     for tensor in contents.tensors:
         if tensor.name not in state:
             raise FormatError(
@@ -131,7 +139,7 @@ def state_dict(
 
 def dense_shapes(model: nn.Module) -> dict[str, Shape]:
     """Names and shapes of a module's tensors, in the order a bare file counts on."""
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {name: tuple(tensor.shape) for name, tensor in state_tensors(model).items()}
 
 
 def _read(path: PathLike) -> bytes:
@@ -149,7 +157,7 @@ def _decode(
     """Decode for ``into``; a file without integer buffers is met by leaving them out."""
     if codec.profile_of(data, limits=limits) == "named":
         return codec.decode(data, dense_shapes=dense, limits=limits)
-    state = into.state_dict()
+    state = state_tensors(into)
     floating = {name: shape for name, shape in dense.items() if state[name].is_floating_point()}
     held = len(codec.inspect(data, limits=limits)["tensors"])
     first, second = (floating, dense) if held == len(floating) else (dense, floating)
@@ -186,7 +194,7 @@ def _absent(contents: FileContents, state: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def _fill_(model: nn.Module, values: Mapping[str, Tensor]) -> None:
-    state = model.state_dict()
+    state = state_tensors(model)
     for name, value in values.items():
         target = state[name]
         if target.shape != value.shape:
@@ -200,7 +208,7 @@ def _fill_(model: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 def _as_they_are(model: nn.Module) -> FileContents:
     tensors = []
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state_tensors(model).items():
         if tensor.dtype == torch.bfloat16:
             raise ConfigError(
                 f"{name}: got bfloat16, which numpy has no word for; convert the module to "

@@ -58,6 +58,35 @@ def test_compress_gives_back_a_small_model_of_the_users_class(
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in trained.parameters())
 
 
+class Versioned(TinyNet):
+    """A model with state that is no tensor."""
+
+    version = 1
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": self.version}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.version = state["version"]
+
+
+def test_state_that_is_no_tensor_is_left_out_and_named(trained: TinyNet, tmp_path: Path) -> None:
+    model, train = Versioned(), examples(800, seed=1, name="train")
+    model.load_state_dict(trained.state_dict(), strict=False)
+    result = epigram.compress(
+        model, train, floor="accuracy>=0.8", folder=tmp_path / "run", settings=no_plain_epochs(),
+        progress=None,
+    )  # fmt: skip
+    assert result.met
+    assert result.figures["left_out"] == ["_extra_state"]
+    blank = Versioned()
+    blank.version = 2
+    back = epigram.load(result.path, into=blank)
+    assert isinstance(back, Versioned)
+    assert back.version == 2
+    assert torch.equal(back(train.inputs), result.model(train.inputs))
+
+
 class Choosing(TinyNet):
     """Three layers in the root, and a choice by values that no export can follow."""
 

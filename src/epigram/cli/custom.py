@@ -94,8 +94,10 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from epigram.structure import load_tensors_
+
     try:
-        model.load_state_dict(load_file(path))
+        load_tensors_(model, load_file(path))
     except SafetensorError as error:
         raise ConfigError(f"--weights {path}: not a safetensors file: {error}") from error
     except RuntimeError as error:

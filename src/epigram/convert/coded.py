@@ -22,7 +22,7 @@ from epigram.convert.cutting import Cut
 from epigram.errors import ConfigError
 from epigram.priors.symbols import joint_bits
 from epigram.records import BoolArray
-from epigram.structure import followed_numbers, resize_to_shapes_
+from epigram.structure import followed_numbers, resize_to_shapes_, state_tensors
 
 
 class CodedNetwork(nn.Module):
@@ -138,7 +138,7 @@ class CodedNetwork(nn.Module):
         """What has to be known before tensors are loaded: shapes, and what is special about them."""
         parts = self.parameters_by_name()
         return {
-            "shapes": {n: list(t.shape) for n, t in self.network.state_dict().items()},
+            "shapes": {n: list(t.shape) for n, t in state_tensors(self.network).items()},
             "numbers": followed_numbers(self.network),
             "live": [name for name, part in parts.items() if part.live is not None],
             "fixed": [name for name, part in parts.items() if part.fixed],

@@ -16,11 +16,12 @@ from epigram.pipeline.job import Job
 from epigram.pipeline.packing import Judge, Packed, State, pack
 from epigram.pipeline.recipe import Recipe
 from epigram.records import FileContents, Floor
+from epigram.structure import state_tensors
 
 
 def fill(model: nn.Module, contents: FileContents) -> nn.Module:
     """Put a file's values into a module of the same shapes, in place; returns it."""
-    state = model.state_dict()
+    state = state_tensors(model)
     with torch.no_grad():
         for tensor in contents.tensors:
             state[tensor.name].copy_(torch.from_numpy(np.array(tensor.values())))
@@ -152,7 +153,7 @@ def _check_fits(state: State, model: nn.Module) -> None:
 
     Only counters and other whole numbers may be missing, and a tensor that another name tells as well (tied weights).
     """
-    expected = model.state_dict()
+    expected = state_tensors(model)
     for name, values in state.items():
         if name not in expected:
             raise ConfigError(

@@ -15,7 +15,7 @@ from epigram.convert import CodedNetwork, CodedParameter
 from epigram.pipeline.idle import idle_units, with_live, without_live, without_units
 from epigram.quantize import told_finely
 from epigram.records import BoolArray, CodedTensor, FileContents, GroupEdit, RawTensor
-from epigram.structure import SizedStructure, analyse, followed_numbers
+from epigram.structure import SizedStructure, analyse, followed_numbers, state_tensors
 
 COUNTER = "num_batches_tracked"
 
@@ -96,7 +96,7 @@ _LIVE: tuple[Callable[[FileContents], FileContents], ...] = (with_live, without_
 def _whole(coded: CodedNetwork, shaped: Shaped) -> FileContents:
     parts = coded.parameters_by_name()
     by_tensor = {id(p): parts[name] for name, p in coded.network.named_parameters()}
-    state = coded.network.state_dict(keep_vars=True)
+    state = state_tensors(coded.network, keep_vars=True)
     tensors = tuple(
         _tensor(name, tensor, by_tensor.get(id(tensor)), shaped.dense_shapes[name])
         for name, tensor in state.items()

@@ -17,6 +17,7 @@ from epigram.pipeline.files import Rung, choose_file, decoded, margin_of, value_
 from epigram.pipeline.job import Job
 from epigram.pipeline.packing import pack
 from epigram.records import FileContents
+from epigram.structure import state_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def whole(job: Job, plain: nn.Module) -> Found:
     floor, splits = job.floor, job.splits
     state = {
         name: tensor.detach().cpu().numpy()
-        for name, tensor in plain.state_dict().items()
+        for name, tensor in state_tensors(plain).items()
         if not name.endswith("num_batches_tracked")
     }
 

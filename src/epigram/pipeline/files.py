@@ -16,7 +16,7 @@ from epigram.convert import Twin
 from epigram.pipeline.job import Job
 from epigram.quantize import ToQuantise, quantise
 from epigram.records import FileContents, Floor, GroupEdit
-from epigram.structure import followed_numbers
+from epigram.structure import followed_numbers, state_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def tensors_of(
     """The small network's tensors with their posterior spread; counters of batches are left out."""
     posterior, live = twin.posterior(), twin.live_positions()
     found = {}
-    for name, tensor in small.state_dict().items():
+    for name, tensor in state_tensors(small).items():
         if name.endswith("num_batches_tracked"):
             continue
         known = posterior.get(name)
@@ -145,7 +145,7 @@ def decoded(job: Job, contents: FileContents) -> nn.Module:
 def write_file(job: Job, contents: FileContents) -> Path:
     """Write ``model.epg``."""
     path = job.folder / "model.epg"
-    names = list(job.build().state_dict())
+    names = list(state_tensors(job.build()))
     artifact.save(contents, path, profile=job.settings.profile, state_names=names)
     return path
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from epigram.errors import ConfigError
 from epigram.pipeline.recipe import Recipe
 from epigram.pipeline.source import ROUTINES, code_of, short_digest
+from epigram.structure import state_tensors
 
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 _MACHINERY = frozenset(vars(nn.Module()))
@@ -66,7 +67,7 @@ def describe_network(model: nn.Module) -> dict[str, str]:
 def fingerprint(model: nn.Module) -> str:
     """16 hexadecimal digits of a network's names, shapes and values."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state_tensors(model).items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_bytes(tensor))
     return digest.hexdigest()[:16]

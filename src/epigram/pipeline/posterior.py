@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from epigram import atomic
 from epigram.convert import PosteriorSettings, Twin, bayesianize
 from epigram.errors import FormatError
+from epigram.structure import load_tensors_, state_tensors
 
 POSTERIOR = "posterior.safetensors"
 _KEPT = "kept/"
@@ -21,7 +22,7 @@ _KEPT = "kept/"
 
 def save_posterior(twin: Twin, path: Path) -> None:
     """Write a twin's parameters and which units are left; no pickle."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in twin.state_dict().items()}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in state_tensors(twin).items()}
     for name, mask in twin.kept_masks().items():
         tensors[_KEPT + name] = torch.from_numpy(mask.astype(np.uint8))
     atomic.write_bytes(path, save_safetensors(tensors))
@@ -59,7 +60,7 @@ def load_posterior(
         )
     twin.shrink_({name: mask.numpy().astype(bool) for name, mask in kept.items()})
     try:
-        twin.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(_KEPT)})
+        load_tensors_(twin, {n: t for n, t in tensors.items() if not n.startswith(_KEPT)})
     except RuntimeError as error:
         raise FormatError(
             f"{path}: does not fit a twin of {type(into).__name__}: "

@@ -18,7 +18,7 @@ from epigram.pipeline.job import Job, environment
 from epigram.pipeline.verify import cost_figures, counted, dense_bytes, test_figures
 from epigram.prune import Decision
 from epigram.records import Structure
-from epigram.structure import analyse
+from epigram.structure import analyse, extra_state, state_tensors
 from epigram.train import RunFolder, read_metrics
 
 
@@ -94,6 +94,7 @@ def file_figures(
         "left_whole": [
             f"{left.where}: {left.operation}: {left.reason}" for left in dense_structure.left_whole
         ],
+        "left_out": list(extra_state(plain)),
         **cost_figures(job, plain, decoded, path),
     }
 
@@ -102,7 +103,7 @@ def units_left(
     structure: Structure, twin: Twin | None, decoded: nn.Module
 ) -> dict[str, dict[str, int]]:
     """Per group and position axis: units before and after, those of the file."""
-    shapes = {name: tuple(t.shape) for name, t in decoded.state_dict().items()}
+    shapes = {name: tuple(t.shape) for name, t in state_tensors(decoded).items()}
     found = {}
     for group in structure.groups:
         producer = next((m for m in group.members if m.role == "produces"), None)

@@ -23,7 +23,12 @@ from epigram.pipeline.teaching import distilled
 from epigram.prune import Removabilities, Shrinker
 from epigram.quantize import quantise
 from epigram.records import BoolArray, FileContents
-from epigram.structure import followed_numbers, resize_to_shapes_
+from epigram.structure import (
+    followed_numbers,
+    load_tensors_,
+    resize_to_shapes_,
+    state_tensors,
+)
 from epigram.train import (
     BayesianLearner,
     EpochEnd,
@@ -51,7 +56,7 @@ def plain_stage(job: Job, *, from_folder: Path | None = None) -> nn.Module:
 
         learner = PlainLearner(model, loss_fn=job.recipe.loss_fn, on_epoch=picture)
         job.fit(learner, job.settings.plain, "plain")
-    tensors = {name: t.contiguous() for name, t in model.cpu().state_dict().items()}
+    tensors = {name: t.contiguous() for name, t in state_tensors(model.cpu()).items()}
     atomic.write_bytes(job.folder / PLAIN, save(tensors))
     return model.eval()
 
@@ -69,7 +74,7 @@ def network_in(folder: Path, job: Job) -> nn.Module:
         )
     model = job.build()
     try:
-        model.load_state_dict(load_file(source))
+        load_tensors_(model, load_file(source))
     except RuntimeError as error:
         raise RunFolderError(
             f"{source}: does not fit a {type(model).__name__}, expected the plain network of "
@@ -161,7 +166,7 @@ def structure_stage(job: Job, plain: nn.Module) -> tuple[Twin, Removabilities]:
 def trial_bytes(twin: Twin) -> int:
     """What a file of the twin's posterior mean would take now, at one nat a nat; some per cent too much."""
     plain = twin.plain()
-    tensors = tensors_of(plain, twin, {n: tuple(t.shape) for n, t in plain.state_dict().items()})
+    tensors = tensors_of(plain, twin, {n: tuple(t.shape) for n, t in state_tensors(plain).items()})
     coded = quantise(
         tensors,
         price=TRIAL_PRICE,

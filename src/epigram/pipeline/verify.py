@@ -27,6 +27,7 @@ from epigram.evaluate import (
 )
 from epigram.pipeline.job import Job
 from epigram.quantize import at_precision, paper_counts
+from epigram.structure import load_tensors_, state_tensors
 
 _ROUNDS = 5
 _ENOUGH_S = 1.0
@@ -34,7 +35,7 @@ _ENOUGH_S = 1.0
 
 def dense_bytes(model: nn.Module) -> int:
     """Parameters and buffers of the original as 32-bit floats."""
-    values = sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
+    values = sum(t.numel() for t in state_tensors(model).values() if t.is_floating_point())
     return 4 * int(values)
 
 
@@ -64,11 +65,11 @@ def test_figures(job: Job, plain: nn.Module, small: nn.Module) -> dict[str, Any]
 def cost_figures(job: Job, plain: nn.Module, small: nn.Module, path: Path) -> dict[str, Any]:
     """Multiplications, latency, loading time and memory of both, measured in turns."""
     example = job.example[:1]
-    stored = save_safetensors({k: v.contiguous() for k, v in plain.state_dict().items()})
+    stored = save_safetensors({k: v.contiguous() for k, v in state_tensors(plain).items()})
 
     def load_dense() -> nn.Module:
         model = job.build()
-        model.load_state_dict(load_safetensors(stored))
+        load_tensors_(model, load_safetensors(stored))
         return model
 
     def load_small() -> nn.Module:

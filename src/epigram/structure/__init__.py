@@ -11,6 +11,7 @@ from epigram.structure.fit import (
 from epigram.structure.grouping import SizedStructure
 from epigram.structure.plan import Plan, rebase, slice_plan
 from epigram.structure.rounding import round_masks
+from epigram.structure.state import extra_state, load_tensors_, state_tensors
 from epigram.structure.surgery import mask_units, remove_units, shrink_parameters_
 from epigram.structure.verify import verify_removal
 
@@ -20,7 +21,9 @@ __all__ = [
     "SizedStructure",
     "analyse",
     "check_numbers",
+    "extra_state",
     "followed_numbers",
+    "load_tensors_",
     "mask_units",
     "merged_numbers",
     "rebase",
@@ -30,5 +33,6 @@ __all__ = [
     "set_attributes_",
     "shrink_parameters_",
     "slice_plan",
+    "state_tensors",
     "verify_removal",
 ]

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from epigram.structure import extra_state
 from epigram.train.learner import Learner, StepLoss
 from epigram.train.team import Team
 
@@ -117,7 +118,7 @@ def capture(
     """The run's state in plain containers; its tensors are the live ones (deepcopy to keep it)."""
     return {
         "learner": learner.state(),
-        "module": learner.module.state_dict(),
+        "module": _module_state(learner.module),
         "optimizer": optimizer.state_dict(),
         "random": random_state(device),
         "place": place.to_dict(),
@@ -133,7 +134,10 @@ def restore(
 ) -> None:
     """Put the run back to ``state``: first shapes, then tensors, then random numbers."""
     learner.load_state(state["learner"])
-    learner.module.load_state_dict(state["module"])
+    module = copy.copy(state["module"])
+    for name, value in extra_state(learner.module).items():
+        module.setdefault(name, value)
+    learner.module.load_state_dict(module)
     optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
     place.load(state["place"])
     set_random_state(state["random"], device)
@@ -174,6 +178,23 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         set_random_state(before, device)
+
+
+def _module_state(module: nn.Module) -> dict[str, Any]:
+    """Its state without such extra state as can only be pickled; at a restore that stays the module's own."""
+    state = module.state_dict()
+    for name, value in extra_state(module).items():
+        if not _is_plain(value):
+            del state[name]
+    return state
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, (*value, *value.values())))
+    return value is None or isinstance(value, bool | int | float | str | Tensor)
 
 
 def _as_numbers(state: Mapping[str, Any]) -> dict[str, Any]:

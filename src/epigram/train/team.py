@@ -22,6 +22,7 @@ from torch import distributed as dist
 from torch.nn.modules.batchnorm import _NormBase
 
 from epigram.errors import ConfigError
+from epigram.structure import state_tensors
 
 T = TypeVar("T")
 
@@ -136,7 +137,7 @@ class Team:
     def copy_from_leader_(self, module: nn.Module) -> None:
         """Parameters and buffers become the leader's."""
         if self.size > 1:
-            for tensor in module.state_dict().values():
+            for tensor in state_tensors(module).values():
                 dist.broadcast(tensor, 0)
 
     def check_same(self, module: nn.Module, *, when: str) -> None:
@@ -171,7 +172,7 @@ def _running_statistics(module: nn.Module) -> Iterator[Tensor]:
 def _fingerprint(module: nn.Module) -> int:
     """63 bits of all names, shapes and values."""
     digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
+    for name, tensor in state_tensors(module).items():
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes())

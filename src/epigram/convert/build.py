@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from epigram.convert.gathered import GatheredReader
 from epigram.convert.kept import position_key
-from epigram.convert.probe import why_not_by_call
+from epigram.convert.probe import kept_example, why_not_by_call
 from epigram.convert.readers import variational_readers, with_replaced
 from epigram.convert.reading import read_by
 from epigram.convert.rules import Choice, Frozen, Ignored, choose
@@ -93,6 +93,7 @@ def bayesianize(
         deterministic=choice.deterministic,
         unscaled=unscaled,
         normalised=_normalised(structure, choice),
+        example=kept_example(inputs),
     )
     return twin.to(first.device).train(model.training)
 

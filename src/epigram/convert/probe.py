@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
-from epigram.structure.trace import evaluating
+from epigram.structure.trace import evaluating, first_examples
 
 
 def why_not_by_call(
@@ -126,6 +127,14 @@ class _Watch(TorchFunctionMode):
                     if name is not None and name not in self._running:
                         self.used_outside[name] = None
         return result
+
+
+def kept_example(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """At most two examples of the batch, in tensors of their own."""
+    example: tuple[Any, ...] = pytree.tree_map_only(
+        Tensor, lambda x: x.detach().clone(), first_examples(inputs)
+    )
+    return example
 
 
 def examples_in(values: Iterable[Any]) -> int | None:

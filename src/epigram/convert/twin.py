@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from epigram.convert.cutting import Cut, cut_positions_, cut_scale_, cut_units_
 from epigram.convert.kept import Kept
@@ -23,10 +24,11 @@ from epigram.convert.posterior import TensorPosterior, posterior_of
 from epigram.convert.probe import examples_in, without_fast_path
 from epigram.convert.readers import plain_counterparts, variational_readers, with_replaced
 from epigram.convert.reading import attach_scales_
+from epigram.errors import RemovalError
 from epigram.layers import VariationalLayer, shared_draws, total_kl_nats
 from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
-from epigram.structure import rebase
+from epigram.structure import rebase, why_not_exact
 from epigram.structure.surgery import copied
 
 
@@ -44,6 +46,7 @@ class Twin(nn.Module):
         deterministic: what stayed as it was, and why.
         unscaled: groups without a scale, and why.
         normalised: groups whose readers are all followed by a normalisation.
+        example: what the network is called with, for cuts to be tried on; None = they are not.
 
     Attributes:
         structure: of the network as it is now.
@@ -61,11 +64,13 @@ class Twin(nn.Module):
         deterministic: Mapping[str, str] | None = None,
         unscaled: Mapping[str, str] | None = None,
         normalised: Collection[str] = (),
+        example: tuple[Any, ...] | None = None,
     ) -> None:
         super().__init__()
         self.deterministic = dict(deterministic or {})
         self.unscaled = dict(unscaled or {})
         self._normalised = frozenset(normalised)
+        self.example = example
         self.network = network
         self.names = tuple(scales)
         self.scales = nn.ModuleList(scales.values())
@@ -148,7 +153,22 @@ class Twin(nn.Module):
                 roles[name] = "logvar" if name.endswith("_logvar") else "mean"
         return roles
 
-    def shrink_(self, keep: Mapping[str, BoolArray]) -> list[Cut]:
+    def why_not(self, keep: Mapping[str, BoolArray]) -> str:
+        """Why the network would not be the masked one without these units; "" if it would, on the example.
+
+        A width that ``forward`` asks for (``if h.shape[1] == 37``) may be one that no trial has met.
+
+        Raises:
+            ConfigError: as :meth:`shrink_`.
+        """
+        groups = self._units_of_groups(self._kept.checked(keep))
+        if self.example is None or all(mask.all() for mask in groups.values()):
+            return ""
+        device = next(self.parameters()).device
+        example = pytree.tree_map_only(Tensor, lambda x: x.to(device), self.example)
+        return why_not_exact(self.plain(), self.structure, groups, example)
+
+    def shrink_(self, keep: Mapping[str, BoolArray], *, tried: bool = False) -> list[Cut]:
         """Remove units and positions for good: parameters, scales and structure shrink together.
 
         Parameters keep their identity, so an optimiser's state can be cut with the returned list.
@@ -156,13 +176,25 @@ class Twin(nn.Module):
         Args:
             keep: per scale, which of the units it has *now* stay; absent = all. Positions of a
                 removed unit go with it.
+            tried: it is known that the smaller network computes what the masked one does.
 
         Raises:
             ConfigError: an unknown name, a mask of the wrong length, or a scale left empty; nothing
                 is changed then.
+            RemovalError: the smaller network would compute something else (:meth:`why_not`); nothing
+                is changed then.
         """
         checked = self._kept.checked(keep)
-        groups = {g.name: checked[g.name] for g in self.structure.groups if g.name in checked}
+        groups = self._units_of_groups(checked)
+        reason = "" if tried else self.why_not(keep)
+        if reason:
+            left = ", ".join(
+                f"{n}: {m.sum()} of {m.size}" for n, m in groups.items() if not m.all()
+            )
+            raise RemovalError(
+                f"shrink_: with these units left ({left}) the smaller network is not the masked one "
+                f"({reason}), so nothing is removed; keep other numbers of units, or leave these groups whole"
+            )
         cuts = cut_units_(self.network, self.structure, groups)
         self._kept.shrink(checked)
         self.structure = rebase(self.structure, groups)
@@ -172,6 +204,9 @@ class Twin(nn.Module):
         scales = {name: self.scale(name) for name in self.names}
         attach_scales_(self.network, self.structure, scales)
         return cuts
+
+    def _units_of_groups(self, checked: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
+        return {g.name: checked[g.name] for g in self.structure.groups if g.name in checked}
 
     def plain(self) -> nn.Module:
         """The ordinary network of the posterior mean, scales folded in; the twin is not changed.

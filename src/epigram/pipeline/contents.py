@@ -15,7 +15,13 @@ from epigram.convert import CodedNetwork, CodedParameter
 from epigram.pipeline.idle import idle_units, with_live, without_live, without_units
 from epigram.quantize import told_finely
 from epigram.records import BoolArray, CodedTensor, FileContents, GroupEdit, RawTensor
-from epigram.structure import SizedStructure, analyse, followed_numbers, state_tensors
+from epigram.structure import (
+    SizedStructure,
+    analyse,
+    followed_numbers,
+    state_tensors,
+    why_not_exact,
+)
 
 COUNTER = "num_batches_tracked"
 
@@ -67,7 +73,8 @@ def contents_of(coded: CodedNetwork, shaped: Shaped) -> FileContents:
     symbols = {t.name: t.symbols for t in whole.tensors if isinstance(t, CodedTensor)}
     keep = idle_units(network, shaped.structure, symbols, shaped.example)
     ways = [whole]
-    if any(not mask.all() for mask in keep.values()):
+    some = any(not mask.all() for mask in keep.values())
+    if some and not why_not_exact(network, shaped.structure, keep, (shaped.example,)):
         ways.append(without_units(whole, shaped.structure, keep))
     ways += [way(contents) for contents in tuple(ways) for way in _LIVE]
     return _smallest(ways, shaped.profile)

@@ -58,7 +58,7 @@ def load_posterior(
             f"{path}: holds units { ({n: len(m) for n, m in kept.items()}) }, but a "
             f"{type(into).__name__} has {sizes}; pass the class and settings it was made with"
         )
-    twin.shrink_({name: mask.numpy().astype(bool) for name, mask in kept.items()})
+    twin.shrink_({name: mask.numpy().astype(bool) for name, mask in kept.items()}, tried=True)
     try:
         load_tensors_(twin, {n: t for n, t in tensors.items() if not n.startswith(_KEPT)})
     except RuntimeError as error:

@@ -233,7 +233,7 @@ def cut_stage(job: Job, twin: Twin) -> tuple[Decision, nn.Module]:
     assert job.floor is not None
     decision = choose_cut(twin, job.measure(job.splits.control), job.floor, job.settings.prune)
     masked = masked_plain(twin, decision.chosen.keep)
-    twin.shrink_(decision.chosen.keep)
+    twin.shrink_(decision.chosen.keep, tried=True)
     small = twin.plain().eval()
     verify_removal(small, masked, job.example)
     return decision, small

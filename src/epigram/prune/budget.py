@@ -75,5 +75,5 @@ def keep_within(
 
 def _without(twin: Twin, keep: Mapping[str, BoolArray]) -> nn.Module:
     small = copy.deepcopy(twin)
-    small.shrink_(keep)
+    small.shrink_(keep, tried=True)  # only to be counted
     return small.plain()

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from epigram.convert import Twin
-from epigram.prune.masks import keep_below, rounded, settle
+from epigram.prune.masks import exact, keep_below, rounded, settle
 from epigram.prune.settings import PruneSettings
 from epigram.records import BoolArray, Floor
 
@@ -58,11 +58,11 @@ def choose_cut(
     tried: dict[tuple[int, ...], Candidate] = {}
     for cut in candidate_cuts(twin, settings.candidates):
         keep = settle(twin, keep_below(removability, cut))
-        keep = rounded(twin, keep, removability, settings.round_to)
+        keep = exact(twin, rounded(twin, keep, removability, settings.round_to))
         key = tuple(int(mask.sum()) for mask in keep.values())
         if key not in tried:
             small = copy.deepcopy(twin)
-            small.shrink_(keep)
+            small.shrink_(keep, tried=True)
             tried[key] = Candidate(cut, keep, small.effective_parameters(), measure(small.plain()))
     loss_allowed = settings.tolerance
     accepted = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from epigram.convert import Twin, position_key
 from epigram.records import BoolArray, Group
 from epigram.structure import round_masks
+
+_LOG = logging.getLogger(__name__)
 
 Removability = Mapping[str, NDArray[Any]]
 
@@ -44,6 +47,37 @@ def settle(twin: Twin, keep: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
         if group.name in settled:
             _settle(twin, group, settled)
     return settled
+
+
+def exact(twin: Twin, keep: Mapping[str, BoolArray]) -> dict[str, BoolArray]:
+    """Masks of a cut that is exact: groups whose part in it is not stay whole, and the log says why.
+
+    Args:
+        twin: it is not changed.
+        keep: one mask per scale; units and positions agree.
+    """
+    if not twin.why_not(keep):
+        return dict(keep)
+    groups = [group.name for group in twin.structure.groups if group.name in keep]
+    found = {
+        name: np.ones_like(mask) if name in groups else np.array(mask)
+        for name, mask in keep.items()
+    }
+    for name in groups:
+        if keep[name].all():
+            continue
+        reason = twin.why_not({**found, name: keep[name]})
+        if not reason:
+            found[name] = np.array(keep[name])
+            continue
+        _LOG.warning(
+            "%s keeps its %d units for now: with %d of them the smaller network is not the masked one (%s)",
+            name,
+            keep[name].size,
+            keep[name].sum(),
+            reason,
+        )
+    return found
 
 
 def rounded(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from epigram.convert import Cut, Twin
 from epigram.convert.settings import PriorName
-from epigram.prune.masks import keep_below, rounded, settle
+from epigram.prune.masks import exact, keep_below, rounded, settle
 from epigram.prune.settings import PruneSettings
 
 Removabilities: TypeAlias = dict[str, NDArray[np.float64]]
@@ -32,7 +32,8 @@ class Shrinker:
     """Watches a twin and removes what has been noise for long enough.
 
     A unit counts as noise in an epoch if its removability is beyond the cut; one epoch below it
-    resets the count. ``counts`` (in the coordinates of what is left) and ``seen`` belong into a
+    resets the count. What would not be exact with the number of units that is left (a width that
+    ``forward`` asks for) is not cut in this epoch. ``counts`` (in the coordinates of what is left) and ``seen`` belong into a
     checkpoint, so that a resumed run is the same run.
 
     Args:
@@ -74,8 +75,8 @@ class Shrinker:
             keep[name] = self.counts[name] < self.patience
             if not keep[name].any():
                 keep[name] = keep_below({name: values}, -np.inf)[name]
-        keep = rounded(twin, settle(twin, keep), removability, self.round_to)
+        keep = exact(twin, rounded(twin, settle(twin, keep), removability, self.round_to))
         if all(mask.all() for mask in keep.values()):
             return []
         self.counts = {name: counts[keep[name]] for name, counts in self.counts.items()}
-        return twin.shrink_(keep)
+        return twin.shrink_(keep, tried=True)

@@ -1,6 +1,7 @@
 """Which units of a network fall together, and surgery that removes them from plain modules."""
 
 from epigram.structure.analyse import OnFailure, analyse
+from epigram.structure.exact import why_not_exact
 from epigram.structure.fit import (
     check_numbers,
     followed_numbers,
@@ -35,4 +36,5 @@ __all__ = [
     "slice_plan",
     "state_tensors",
     "verify_removal",
+    "why_not_exact",
 ]

@@ -129,7 +129,7 @@ def in_general_position(
     if sum(parameter.numel() for parameter in network.parameters()) <= _LARGE:
         with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
             double = copied(network).double()
-            for given in map(_doubled, ways):
+            for given in map(doubled, ways):
                 if _runs(double, given):
                     return double, given
     return network, next((given for given in ways[:-1] if _runs(network, given)), inputs)
@@ -218,13 +218,15 @@ def _randomise_(module: nn.Module, generator: torch.Generator) -> None:
             module.running_var.copy_(0.5 + spread)
 
 
-def _doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs, their floating-point tensors in double precision."""
+
     def double(value: Any) -> Any:
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
         return value.double() if floating else value
 
-    doubled: tuple[Any, ...] = pytree.tree_map(double, inputs)
-    return doubled
+    found: tuple[Any, ...] = pytree.tree_map(double, inputs)
+    return found
 
 
 def _runs(network: nn.Module, inputs: tuple[Any, ...]) -> bool:

@@ -27,7 +27,7 @@ def user_frame(error: BaseException) -> traceback.FrameSummary | None:
     """
     library = None
     for cause in _causes(error):
-        frames = [f for f in traceback.extract_tb(cause.__traceback__) if _of_a_network(f)]
+        frames = [f for f in traceback.extract_tb(cause.__traceback__) if is_of_network(f.filename)]
         own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
         if own:
             return own[-1]
@@ -45,8 +45,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _of_a_network(frame: traceback.FrameSummary) -> bool:
-    """Is it neither ours nor of PyTorch, of the standard library, or made on the spot?"""
-    name = frame.filename
+def is_of_network(name: str) -> bool:
+    """Is a file of code neither ours nor of PyTorch, of the standard library, or made on the spot?"""
     standard = name.startswith(_STANDARD) and not name.startswith(_INSTALLED)
     return not (name.startswith((*_OURS, "<")) or standard)

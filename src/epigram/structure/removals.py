@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from epigram.records import Attribute, BoolArray, Group
+    from epigram.records import Attribute, BoolArray, Group, Structure
     from epigram.structure.general import Subject
-    from epigram.structure.grouping import SizedStructure
     from epigram.structure.plan import Plan
 
 Judge: TypeAlias = Literal["shapes", "values", "both"]
@@ -46,7 +45,7 @@ class Removals:
         subject: the network, its inputs, and a hollow network that knows shapes only, if there is one.
     """
 
-    def __init__(self, structure: SizedStructure, subject: Subject) -> None:
+    def __init__(self, structure: Structure, subject: Subject) -> None:
         self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
         self.empty, self._blind = subject.empty, subject.blind
         if self.empty is not None:
@@ -65,14 +64,15 @@ class Removals:
             judge: what is compared; shapes are only where there is a hollow network.
         """
         for keep in islice(patterns(list(groups)), count):
-            obstacle = self._try(keep, following, judge)
+            obstacle = self.attempt(keep, following, judge)
             if obstacle is not None:
                 return obstacle
         return None
 
-    def _try(
+    def attempt(
         self, keep: dict[str, BoolArray], following: Sequence[Attribute], judge: Judge
     ) -> Obstacle | None:
+        """What is in the way of this very removal; arguments as above."""
         plan = slice_plan(replace(self.structure, attributes=tuple(following)), keep)
         obstacle = None if judge == "values" else self._try_shapes(plan)
         if obstacle is not None or judge == "shapes":
@@ -132,9 +132,7 @@ class Removals:
 
 
 @contextlib.contextmanager
-def masked(
-    network: nn.Module, structure: SizedStructure, keep: dict[str, BoolArray]
-) -> Iterator[None]:
+def masked(network: nn.Module, structure: Structure, keep: dict[str, BoolArray]) -> Iterator[None]:
     """The network with nobody reading the dropped units, for a while."""
     tensors = named_tensors(network)
     silenced = ("reads", "consumed")

@@ -89,7 +89,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, training: bool = F
     """
     given = as_tuple(example_inputs)
     with evaluating(model, training=training), _quiet():
-        short = _first_examples(given)
+        short = first_examples(given)
         try:
             exported = torch.export.export(model, short, strict=False)
         except Exception as short_error:  # noqa: BLE001 - export raises all kinds of errors
@@ -120,7 +120,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _first_examples(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def first_examples(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """At most two examples of the batch, where all inputs agree on what the batch is."""
     sizes = {x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else 0 for x in inputs}
     if len(sizes) != 1 or max(sizes) <= _TRACE_BATCH:

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from epigram.records import Group, LeftWhole
+from epigram.structure.asked import groups_asked_about
 from epigram.structure.attributes import candidates, choices, settled
 from epigram.structure.general import for_trials, without_values
 from epigram.structure.numbers import attribute_of
@@ -54,6 +55,8 @@ _UNHEARD = (
     "with more than one position, and tokens that differ"
 )
 
+_ASKED = "forward asks `{}`, and the answer changes with the number of its units"
+
 
 def keep_what_can_go(
     structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...], propagation: Propagation
@@ -87,6 +90,11 @@ def keep_what_can_go(
         if group.name in names & hidden and not trial.removals.is_heard(group):
             names.remove(group.name)
             left += (LeftWhole(group.name, products[group.name].operation, _UNHEARD),)
+    free = [group for group in removable if group.name in names]
+    following = replace(structure, attributes=tuple(trial.following))
+    for name, source in groups_asked_about(following, free, *_readable(subject)).items():
+        names.remove(name)
+        left += (LeftWhole(name, "forward", _ASKED.format(source)),)
     return restricted(structure, names, left, trial.following)
 
 

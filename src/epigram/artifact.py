@@ -6,7 +6,6 @@ small = load("small.epg", into=Net())        # the user's own class, smaller
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from epigram.structure import (
     resize_to_shapes_,
     state_tensors,
 )
+from epigram.structure.copying import copied
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Shape: TypeAlias = tuple[int, ...]
@@ -97,7 +97,7 @@ def restored(contents: FileContents, into: nn.Module, *, where: str = "contents"
     Raises:
         FormatError: the contents were made from another class.
     """
-    model = copy.deepcopy(into)
+    model = copied(into)
     state = state_tensors(model)
     for tensor in contents.tensors:
         if tensor.name not in state:

@@ -10,7 +10,7 @@ import epigram
 from epigram.convert import bayesianize
 from epigram.data import TensorSet
 from epigram.errors import UnsupportedModelError
-from epigram.structure.surgery import copied
+from epigram.structure.copying import copied
 
 X = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
 

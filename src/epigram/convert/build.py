@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,6 +22,7 @@ from epigram.layers import NORMALISATION, VariationalMultiheadAttention, from_pl
 from epigram.priors import GroupScale
 from epigram.records import Structure
 from epigram.structure import OnFailure, analyse
+from epigram.structure.copying import copied
 
 
 def bayesianize(
@@ -112,7 +112,7 @@ def _converted(
     model: nn.Module, choice: Choice, positions: Mapping[str, str], settings: PosteriorSettings
 ) -> nn.Module:
     """A copy of the network with the chosen layers replaced."""
-    network = copy.deepcopy(model)
+    network = copied(model)
     start = {
         "logvar_init": settings.logvar_init,
         "logvar_min": settings.logvar_min,

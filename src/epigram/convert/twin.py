@@ -29,7 +29,7 @@ from epigram.layers import VariationalLayer, shared_draws, total_kl_nats
 from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
 from epigram.structure import rebase, why_not_exact
-from epigram.structure.surgery import copied
+from epigram.structure.copying import copied
 
 
 class Twin(nn.Module):

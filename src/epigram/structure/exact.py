@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from epigram.structure.copying import copied
 from epigram.structure.general import Subject, doubled
 from epigram.structure.removals import Removals
-from epigram.structure.surgery import copied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,9 +17,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
+from epigram.structure.copying import copied
 from epigram.structure.drawn import says_little, ways_to_draw
 from epigram.structure.softmax import one_place_only
-from epigram.structure.surgery import copied
 from epigram.structure.trace import evaluating, named_tensors
 
 if TYPE_CHECKING:

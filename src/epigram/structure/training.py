@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from epigram.records import LeftWhole
 from epigram.structure.chance import WithoutChance, calm_layers_
+from epigram.structure.copying import copied
 from epigram.structure.general import for_trials
 from epigram.structure.obstacle import Obstacle, from_error
 from epigram.structure.patterns import patterns
@@ -52,9 +53,10 @@ def asks_for_mode(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
         return True
     asked: list[str] = []
     try:
-        with evaluating(model), _listening(asked), warnings.catch_warnings():
+        network = copied(model)  # what forward keeps on the model is none of its user's
+        with evaluating(network), _listening(asked), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model(*inputs)
+            network(*inputs)
     except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
         return True
     return bool(asked)

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from epigram.errors import RemovalError
 from epigram.structure.chance import WithoutDropout
-from epigram.structure.surgery import copied
+from epigram.structure.copying import copied
 from epigram.structure.trace import ExampleInputs, as_tuple, evaluating
 
 if TYPE_CHECKING:

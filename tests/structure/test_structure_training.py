@@ -211,7 +211,7 @@ def test_a_network_that_does_not_train_by_itself_is_judged_in_eval_mode() -> Non
     assert [g.name for g in analyse(Network(targets=True), IMAGES).groups] == ["one", "two"]
 
 
-def test_networks_that_do_not_ask_for_their_mode_pay_nothing(
+def test_networks_that_do_the_same_in_both_modes_pay_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(training, "trace", None)  # calling these would fail
@@ -220,4 +220,3 @@ def test_networks_that_do_not_ask_for_their_mode_pay_nothing(
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Dropout(), nn.Flatten(), nn.Linear(216, 2)
     )
     assert [g.name for g in analyse(model, IMAGES).groups] == ["0"]
-    assert "training" not in vars(nn.Module)

@@ -78,14 +78,12 @@ def keep_what_training_needs(
 ) -> SizedStructure:
     """The structure without the groups whose removal does not work in train mode.
 
-    Where the network cannot run in train mode as it is (it asks for targets, say), nothing is known.
+    Where the network runs in that mode (:func:`differs` says so), but no copy for trials does, all stay.
     """
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
     trial = _InTraining(structure, model, inputs)
-    if not trial.runs:
-        return structure
     refused = trial.refused([], removable)[1]
     left = tuple(
         LeftWhole(name, "forward", f"in train() the smaller network does not work ({o.reason})")
@@ -96,7 +94,7 @@ def keep_what_training_needs(
 
 
 class _InTraining:
-    """Removals from a copy in train mode; ``runs``: it does as it is."""
+    """Removals from a copy in train mode; ``failure``: what is in the way of running it at all."""
 
     def __init__(
         self, structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...]
@@ -105,12 +103,25 @@ class _InTraining:
         self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
         self.network.train()
         calm_layers_(self.network)
-        self.runs = False
-        for self.inputs in _variants(subject.inputs):
-            with contextlib.suppress(Exception):  # forward is the user's, it may raise anything
+        self.failure = self._fit_inputs()
+        if self.failure is not None:
+            dtype = next(model.parameters()).dtype  # training may make tensors of single precision
+            self.network.to(dtype)
+            self.inputs = pytree.tree_map(lambda x: _as_float(x, dtype), subject.inputs)
+            self.failure = self._fit_inputs()
+
+    def _fit_inputs(self) -> Obstacle | None:
+        """Take those inputs that the network runs with; what the first ones met if there are none."""
+        failure: Obstacle | None = None
+        for given in _variants(self.inputs):
+            try:
+                self.inputs = given
                 self._outcome()
-                self.runs = True
-                return
+            except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
+                failure = failure or from_error(error)
+            else:
+                return None
+        return failure
 
     def refused(
         self, base: list[Group], candidates: list[Group]
@@ -127,6 +138,8 @@ class _InTraining:
         return base, refused | more
 
     def _obstacle(self, groups: list[Group]) -> Obstacle | None:
+        if self.failure is not None:
+            return self.failure
         for _, keep in zip(range(_TRIALS), patterns(list(groups)), strict=False):
             obstacle = self._try(keep)
             if obstacle is not None:
@@ -205,3 +218,8 @@ def _as_wide_again(value: Any) -> Any:
     for axis in range(2, value.dim()):
         value = torch.cat([value, value], axis)
     return value
+
+
+def _as_float(value: Any, dtype: torch.dtype) -> Any:
+    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.to(dtype) if floating else value

@@ -43,7 +43,10 @@ def test_a_twin_that_keeps_activations_gives_its_plain_network() -> None:
     plain = twin.plain().eval()
     torch.testing.assert_close(plain(X), twin.eval()(X))
     twin.train()(X).sum().backward()
-    assert budget.unit_prices(twin, lambda plain: sum(p.numel() for p in plain.parameters()))["a"] == 19
+    assert (
+        budget.unit_prices(twin, lambda plain: sum(p.numel() for p in plain.parameters()))["a"]
+        == 19
+    )
     twin.shrink_({"a": np.arange(16) < 9})
     assert twin.plain()(X).shape == (4, 3)
 

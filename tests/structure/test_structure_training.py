@@ -130,6 +130,26 @@ class Untraceable(Two):
         return self.c(z.cumsum(1) if torch.rand(()) < 0.99 else z)
 
 
+class Single(Two):
+    """What it adds is of single precision, whatever the network is."""
+
+    def in_training(self, z: Tensor) -> object:
+        return self.c(z) + F.linear(z, torch.ones(3, z.shape[1]))
+
+
+class Fragile(Two):
+    """It does not take the weights of a trial."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.ones_(self.c.bias)
+
+    def in_training(self, z: Tensor) -> object:
+        if float(self.c.bias.detach().sum()) != 3.0:
+            raise ValueError("the bias is not what it was")
+        return self.c(z * 2)
+
+
 def keep_of(structure: SizedStructure) -> dict[str, BoolArray]:
     return {g.name: np.arange(g.units) % 3 != 1 for g in structure.groups if g.units > 1}
 
@@ -176,6 +196,8 @@ def test_an_auxiliary_head_may_want_larger_maps() -> None:
         (Flipped, ["a", "b", "b:2"], ""),
         (Softmax, ["a"], "mixes the units along axis 1, in train()"),
         (Untraceable, ["a"], "in train() the smaller network does not work"),
+        (Single, ["a"], "its weight is computed in forward, not a tensor of the model, in train()"),
+        (Fragile, [], "the bias is not what it was"),
     ],
 )
 def test_what_training_does_with_units(build: type[Two], names: list[str], reason: str) -> None:
@@ -211,7 +233,7 @@ def test_a_network_that_does_not_train_by_itself_is_judged_in_eval_mode() -> Non
     assert [g.name for g in analyse(Network(targets=True), IMAGES).groups] == ["one", "two"]
 
 
-def test_networks_that_do_not_ask_for_their_mode_pay_nothing(
+def test_networks_that_do_the_same_in_both_modes_pay_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(training, "trace", None)  # calling these would fail
@@ -220,4 +242,3 @@ def test_networks_that_do_not_ask_for_their_mode_pay_nothing(
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Dropout(), nn.Flatten(), nn.Linear(216, 2)
     )
     assert [g.name for g in analyse(model, IMAGES).groups] == ["0"]
-    assert "training" not in vars(nn.Module)

@@ -13,7 +13,7 @@ from epigram.structure.parts import analyse_parts
 from epigram.structure.propagate import Propagation
 from epigram.structure.trace import NotExportableError, as_tuple, named_tensors, trace
 from epigram.structure.training import (
-    asks_for_mode,
+    differs,
     keep_what_training_needs,
     trace_in_training,
 )
@@ -74,7 +74,7 @@ def analyse(
             found = analysis(model, example_inputs)
         except NotExportableError as error:
             found = analyse_parts(model, example_inputs, analysis, error)
-            if asks_for_mode(model, as_tuple(example_inputs)):
+            if differs(model, as_tuple(example_inputs)):
                 found = keep_what_training_needs(found, model, as_tuple(example_inputs))
         return _with_a_reason(found)
     except UnsupportedModelError as error:
@@ -107,8 +107,8 @@ def _analyse(
     traced = trace(model, example_inputs)
     modules = model.named_modules() if by_stream else ()
     narrowable = [name for name, module in modules if can_be_narrow(module)]
-    differs = asks_for_mode(model, traced.inputs)
-    trained = trace_in_training(model, traced.inputs) if differs else None
+    other = differs(model, traced.inputs)
+    trained = trace_in_training(model, traced.inputs) if other else None
     propagation = Propagation(traced, trained, by_places=by_places, narrowable=narrowable)
     layers = any(use.role in ("reads", "produces") for use in propagation.uses)
     if not layers and not propagation.whole:
@@ -121,4 +121,4 @@ def _analyse(
         )
     structure = describe(propagation, traced.shapes)
     found = keep_what_can_go(structure, model, traced.inputs, propagation)
-    return keep_what_training_needs(found, model, traced.inputs) if differs else found
+    return keep_what_training_needs(found, model, traced.inputs) if other else found

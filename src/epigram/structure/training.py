@@ -1,7 +1,7 @@
 """What a network does in train mode only: units that it cannot do without there stay.
 
 The trace follows eval mode, where ``if self.training: return y, self.aux(a)`` does not happen. Where the
-network's own code asks for ``training``, the graph of train mode is followed beside that of eval mode
+network's own code calls other functions in train mode, the graph of train mode is followed beside that of eval mode
 (:class:`epigram.structure.propagate.Propagation`), and removals are tried in train mode, too: outputs and
 buffers have to be those of the masked network, nothing being left to chance.
 """
@@ -9,7 +9,6 @@ buffers have to be those of the masked network, nothing being left to chance.
 from __future__ import annotations
 
 import contextlib
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +16,18 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
 from epigram.structure.chance import WithoutChance, calm_layers_
 from epigram.structure.copying import copied
-from epigram.structure.general import for_trials
+from epigram.structure.general import for_trials, hollow, without_values
+from epigram.structure.modes import acts_alike
 from epigram.structure.obstacle import Obstacle, from_error
 from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
 from epigram.structure.removals import masked, shrunk
 from epigram.structure.surgery import sliced
-from epigram.structure.trace import NotExportableError, evaluating, trace
+from epigram.structure.trace import NotExportableError, trace
 from epigram.structure.trial import restricted
 from epigram.structure.verify import compare
 
@@ -44,22 +45,21 @@ _TRIALS = 4
 _SEED = 20170224
 
 
-def asks_for_mode(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
-    """Could ``forward`` do other things in train mode than in eval mode?
+def differs(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Does the network do other things in train mode than in eval mode, torch's own layers excepted?
 
-    It could if code that is not torch's reads ``training`` of a module, or has a ``train`` of its own.
+    False where it does not run in train mode as it is (it asks for targets, say): then nothing is known.
     """
-    if any(not _of_torch(type(module).train.__module__) for module in model.modules()):
-        return True
-    asked: list[str] = []
-    try:
-        network = copied(model)  # what forward keeps on the model is none of its user's
-        with evaluating(network), _listening(asked), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network(*inputs)
-    except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
-        return True
-    return bool(asked)
+    empty = hollow(model, inputs)
+    ways = [] if empty is None else [(empty, without_values(inputs))]
+    with contextlib.suppress(UnsupportedModelError):
+        ways.append((copied(model), inputs))
+    for network, example in ways:
+        for given in _variants(example):
+            alike = acts_alike(network, given)
+            if alike is not None:
+                return not alike
+    return False
 
 
 def trace_in_training(model: nn.Module, inputs: tuple[Any, ...]) -> Traced | None:
@@ -78,14 +78,12 @@ def keep_what_training_needs(
 ) -> SizedStructure:
     """The structure without the groups whose removal does not work in train mode.
 
-    Where the network cannot run in train mode as it is (it asks for targets, say), nothing is known.
+    Where the network runs in that mode (:func:`differs` says so), but no copy for trials does, all stay.
     """
     removable = [group for group in structure.groups if group.units > 1]
     if not removable:
         return structure
     trial = _InTraining(structure, model, inputs)
-    if not trial.runs:
-        return structure
     refused = trial.refused([], removable)[1]
     left = tuple(
         LeftWhole(name, "forward", f"in train() the smaller network does not work ({o.reason})")
@@ -96,7 +94,7 @@ def keep_what_training_needs(
 
 
 class _InTraining:
-    """Removals from a copy in train mode; ``runs``: it does as it is."""
+    """Removals from a copy in train mode; ``failure``: what is in the way of running it at all."""
 
     def __init__(
         self, structure: SizedStructure, model: nn.Module, inputs: tuple[Any, ...]
@@ -105,12 +103,25 @@ class _InTraining:
         self.structure, self.network, self.inputs = structure, subject.network, subject.inputs
         self.network.train()
         calm_layers_(self.network)
-        self.runs = False
-        for self.inputs in _variants(subject.inputs):
-            with contextlib.suppress(Exception):  # forward is the user's, it may raise anything
+        self.failure = self._fit_inputs()
+        if self.failure is not None:
+            dtype = next(model.parameters()).dtype  # training may make tensors of single precision
+            self.network.to(dtype)
+            self.inputs = pytree.tree_map(lambda x: _as_float(x, dtype), subject.inputs)
+            self.failure = self._fit_inputs()
+
+    def _fit_inputs(self) -> Obstacle | None:
+        """Take those inputs that the network runs with; what the first ones met if there are none."""
+        failure: Obstacle | None = None
+        for given in _variants(self.inputs):
+            try:
+                self.inputs = given
                 self._outcome()
-                self.runs = True
-                return
+            except Exception as error:  # noqa: BLE001 - forward is the user's, it may raise anything
+                failure = failure or from_error(error)
+            else:
+                return None
+        return failure
 
     def refused(
         self, base: list[Group], candidates: list[Group]
@@ -127,6 +138,8 @@ class _InTraining:
         return base, refused | more
 
     def _obstacle(self, groups: list[Group]) -> Obstacle | None:
+        if self.failure is not None:
+            return self.failure
         for _, keep in zip(range(_TRIALS), patterns(list(groups)), strict=False):
             obstacle = self._try(keep)
             if obstacle is not None:
@@ -183,33 +196,6 @@ def _buffers_kept(network: nn.Module) -> Iterator[None]:
             tensor.data = value
 
 
-@contextlib.contextmanager
-def _listening(asked: list[str]) -> Iterator[None]:
-    """Whoever reads ``training`` of any module for a while is noted, torch itself excepted."""
-
-    def read(module: nn.Module, who: str) -> bool:
-        if "training" not in vars(module):
-            raise AttributeError("training")
-        if not _of_torch(who):
-            asked.append(who)
-        return bool(vars(module)["training"])
-
-    def put(module: nn.Module, value: bool) -> None:
-        vars(module)["training"] = value
-
-    # a lambda, as nothing must stand between it and who reads
-    get = lambda module: read(module, sys._getframe(1).f_globals.get("__name__", ""))  # noqa: E731, SLF001
-    try:
-        nn.Module.training = property(get, put)  # type: ignore[assignment]
-        yield
-    finally:
-        del nn.Module.training
-
-
-def _of_torch(module: str) -> bool:
-    return module.partition(".")[0] == "torch"
-
-
 def _variants(inputs: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     """The inputs; twice as many examples; maps twice, four times as wide.
 
@@ -232,3 +218,8 @@ def _as_wide_again(value: Any) -> Any:
     for axis in range(2, value.dim()):
         value = torch.cat([value, value], axis)
     return value
+
+
+def _as_float(value: Any, dtype: torch.dtype) -> Any:
+    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.to(dtype) if floating else value

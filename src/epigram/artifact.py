@@ -6,7 +6,6 @@ small = load("small.epg", into=Net())        # the user's own class, smaller
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from epigram.codec import Limits, Profile
 from epigram.errors import ConfigError, FormatError, StorageError
 from epigram.records import FileContents, RawTensor
 from epigram.structure import check_numbers, followed_numbers, resize_to_shapes_
+from epigram.structure.copying import copied
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Shape: TypeAlias = tuple[int, ...]
@@ -89,7 +89,7 @@ def restored(contents: FileContents, into: nn.Module, *, where: str = "contents"
     Raises:
         FormatError: the contents were made from another class.
     """
-    model = copy.deepcopy(into)
+    model = copied(into)
     state = model.state_dict()
     for tensor in contents.tensors:
         if tensor.name not in state:

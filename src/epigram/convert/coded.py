@@ -5,7 +5,6 @@ The rate of all symbols, in nats, is its complexity term: ``kl_nats``.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -23,6 +22,7 @@ from epigram.errors import ConfigError
 from epigram.priors.symbols import joint_bits
 from epigram.records import BoolArray
 from epigram.structure import followed_numbers, resize_to_shapes_
+from epigram.structure.copying import copied
 
 
 class CodedNetwork(nn.Module):
@@ -62,7 +62,7 @@ class CodedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         steps, live = dict(steps or {}), dict(live or {})
-        self.network = copy.deepcopy(network).requires_grad_(False)
+        self.network = copied(network).requires_grad_(False)
         parameters = dict(self.network.named_parameters())
         unknown = sorted((steps.keys() | live.keys() | set(fixed)) - parameters.keys())
         if unknown:
@@ -128,7 +128,7 @@ class CodedNetwork(nn.Module):
 
     def plain(self) -> nn.Module:
         """The plain network with the decoded parameters; buffers are those of training."""
-        network = copy.deepcopy(self.network)
+        network = copied(self.network)
         with torch.no_grad():
             for name, coded in self.parameters_by_name().items():
                 network.get_parameter(name).copy_(coded())

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from epigram.structure.copying import copied
 from epigram.structure.verify import compare, outputs_of
 
 _READERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -49,7 +50,7 @@ def fold_normalisation(network: nn.Module, example: Tensor) -> Folded:
         network: any plain module; it is copied.
         example: what it is called with.
     """
-    folded = copy.deepcopy(network).eval()
+    folded = copied(network).eval()
     modules = dict(folded.named_modules())
     settled: list[str] = []
     fixed: list[str] = []

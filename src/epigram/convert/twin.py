@@ -27,7 +27,7 @@ from epigram.layers import VariationalLayer, shared_draws, total_kl_nats
 from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
 from epigram.structure import rebase
-from epigram.structure.surgery import copied
+from epigram.structure.copying import copied
 
 
 class Twin(nn.Module):
@@ -44,6 +44,7 @@ class Twin(nn.Module):
         deterministic: what stayed as it was, and why.
         unscaled: groups without a scale, and why.
         normalised: groups whose readers are all followed by a normalisation.
+        examples_at: which of the sizes in a call is the number of examples (``probe.sizes_in``).
 
     Attributes:
         structure: of the network as it is now.
@@ -61,11 +62,13 @@ class Twin(nn.Module):
         deterministic: Mapping[str, str] | None = None,
         unscaled: Mapping[str, str] | None = None,
         normalised: Collection[str] = (),
+        examples_at: int = 0,
     ) -> None:
         super().__init__()
         self.deterministic = dict(deterministic or {})
         self.unscaled = dict(unscaled or {})
         self._normalised = frozenset(normalised)
+        self._examples_at = examples_at
         self.network = network
         self.names = tuple(scales)
         self.scales = nn.ModuleList(scales.values())
@@ -88,7 +91,7 @@ class Twin(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output; each scale is drawn once per example and shared by its readers."""
-        examples = examples_in((*args, *kwargs.values()))
+        examples = examples_in((*args, *kwargs.values()), self._examples_at)
         with without_fast_path():
             if examples is None:
                 return self.network(*args, **kwargs)

@@ -24,7 +24,7 @@ from epigram.pipeline.settings import CompressSettings
 from epigram.pipeline.verify import dense_bytes
 from epigram.records import Floor
 from epigram.structure import OnFailure
-from epigram.structure.surgery import copied
+from epigram.structure.copying import copied
 from epigram.train import LossFn
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import nn
 from epigram.convert import Twin
 from epigram.prune.masks import Removability, keep_below, settle
 from epigram.records import BoolArray
+from epigram.structure.copying import copied
 
 Cost = Callable[[nn.Module], float]
 """What a plain network costs."""
@@ -74,6 +74,6 @@ def keep_within(
 
 
 def _without(twin: Twin, keep: Mapping[str, BoolArray]) -> nn.Module:
-    small = copy.deepcopy(twin)
+    small = copied(twin)
     small.shrink_(keep)
     return small.plain()

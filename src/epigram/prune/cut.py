@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from epigram.convert import Twin
 from epigram.prune.masks import keep_below, rounded, settle
 from epigram.prune.settings import PruneSettings
 from epigram.records import BoolArray, Floor
+from epigram.structure.copying import copied
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def choose_cut(
         keep = rounded(twin, keep, removability, settings.round_to)
         key = tuple(int(mask.sum()) for mask in keep.values())
         if key not in tried:
-            small = copy.deepcopy(twin)
+            small = copied(twin)
             small.shrink_(keep)
             tried[key] = Candidate(cut, keep, small.effective_parameters(), measure(small.plain()))
     loss_allowed = settings.tolerance

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from epigram.errors import ConfigError, UnsupportedModelError
+from epigram.errors import ConfigError
+from epigram.structure.copying import copied
 from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.plan import checked_masks
 from epigram.structure.trace import named_tensors
@@ -95,38 +95,6 @@ def mask_units_(model: nn.Module, structure: Structure, keep: Mapping[str, BoolA
             dropped = torch.from_numpy(member.index[~masks[group.name]].reshape(-1))
             data = tensors[member.tensor].data
             data.index_fill_(member.axis, dropped.to(data.device), 0)
-
-
-def copied(model: nn.Module) -> nn.Module:
-    """A deep copy without gradients.
-
-    Raises:
-        UnsupportedModelError: the model holds something that cannot be copied.
-    """
-    try:
-        twin = copy.deepcopy(model)
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"structure: {type(model).__name__} cannot be copied (copy.deepcopy: {error}); "
-            f"surgery works on a copy of the user's own class{_remedy(model)}"
-        ) from error
-    for parameter in twin.parameters():
-        parameter.grad = None
-    return twin
-
-
-def _remedy(model: nn.Module) -> str:
-    """For modules that keep the result of a computation: what to write instead; else ""."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                where = f"{path}.{name}" if path else name
-                return (
-                    f"; {where} is the result of a computation, which old-style weight and spectral "
-                    "normalisation leave there: call torch.nn.utils.remove_weight_norm(module) (or "
-                    "remove_spectral_norm), or use torch.nn.utils.parametrizations.weight_norm"
-                )
-    return ""
 
 
 def _sliced(data: Tensor, axes: Mapping[int, IntArray]) -> Tensor:

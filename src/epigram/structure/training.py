@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from epigram.records import LeftWhole
+from epigram.structure.copying import fresh
 from epigram.structure.general import hollow, without_values
 from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
@@ -96,7 +97,7 @@ class _InTraining:
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                leaves = pytree.tree_leaves(self.network(*self.inputs))
+                leaves = pytree.tree_leaves(self.network(*fresh(self.inputs)))
         except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
             return None
         return [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from epigram.errors import RemovalError
-from epigram.structure.surgery import copied
+from epigram.structure.copying import copied, fresh
 from epigram.structure.trace import ExampleInputs, as_tuple, evaluating
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def verify_removal(
 def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
     """All tensors the model returns in eval mode, without any dropout."""
     with evaluating(model), _WithoutDropout():
-        leaves = pytree.tree_leaves(model(*inputs))
+        leaves = pytree.tree_leaves(model(*fresh(inputs)))
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch.export.graph_signature import InputKind
 from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from epigram.errors import UnsupportedModelError
 from epigram.structure.copying import copied, fresh, tensors_kept
@@ -39,7 +40,8 @@ class Traced:
 
     ``tensors`` maps a placeholder to the parameter or buffer behind it, by the first of its names in
     the model; ``constants`` maps a placeholder to a value that the surgery does not slice: tensors
-    that are no parameters or buffers, buffers outside the state, and buffers of integers.
+    that are no parameters or buffers, buffers outside the state, and buffers of integers. ``chooses``: there
+    are sizes that depend on values (``h[mask]``), so that few examples may show next to nothing.
     """
 
     graph_module: torch.fx.GraphModule
@@ -47,6 +49,7 @@ class Traced:
     constants: dict[str, Tensor]
     shapes: dict[str, tuple[int, ...]]
     inputs: tuple[Any, ...]
+    chooses: bool = False
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -103,7 +106,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
             except Exception as error:  # noqa: BLE001 - export raises all kinds of errors
                 cold = cold if called else error
                 continue
-        return _describe(model, network, exported, inputs)
+        chooses = any(map(_depends_on_values, exported.graph.nodes))
+        return _describe(model, network, exported, given if chooses else inputs, chooses=chooses)
     assert cold is not None
     raise NotExportableError(
         f"structure: torch.export cannot trace {type(model).__name__}.forward{place(cold)}: "
@@ -199,6 +203,8 @@ def _describe(
     network: nn.Module,
     exported: torch.export.ExportedProgram,
     inputs: tuple[Any, ...],
+    *,
+    chooses: bool,
 ) -> Traced:
     """What was exported of a copy, under the names of the model; what only the copy has is constant."""
     first, values = first_names(model), named_tensors(network)
@@ -219,7 +225,15 @@ def _describe(
                 constants[name] = constant
     _drop_unused_(exported.graph_module.graph, tensors)
     shapes = {name: tuple(values[name].shape) for name in dict.fromkeys(first.values())}
-    return Traced(exported.graph_module, tensors, constants, shapes, inputs)
+    return Traced(exported.graph_module, tensors, constants, shapes, inputs, chooses)
+
+
+def _depends_on_values(node: torch.fx.Node) -> bool:
+    """Has one of its results a size that is no number?"""
+    values = pytree.tree_leaves(node.meta.get("val"))
+    return any(
+        not isinstance(n, int) for v in values if isinstance(v, torch.Tensor) for n in v.shape
+    )
 
 
 def _drop_unused_(graph: torch.fx.Graph, tensors: Mapping[str, str]) -> None:

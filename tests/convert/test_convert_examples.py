@@ -105,6 +105,42 @@ def test_the_examples_are_found_wherever_they_are(kind: type[Layers]) -> None:
         outputs.sum().backward()
 
 
+class Chooses(Layers):
+    """The example passes as a whole; another batch may not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.b(F.relu(self.a(x))[x[:, 0] > -2]) + 1)
+        y: Tensor = self.c(h * 2)
+        return y
+
+
+def test_no_scale_acts_on_rows_that_values_choose() -> None:
+    assert (X[:, 0] > -2).all()
+    twin = bayesianize(Chooses(), X)
+    assert twin.unscaled == {
+        "a": "b reads rows that values choose",
+        "b": "c reads rows that values choose",
+    }
+    other = X.clone()
+    other[0, 0] = -3.0
+    assert twin.train()(other).shape == (3, 3)
+
+
+class Columns(Layers):
+    """A mask of columns, and one that is filled in by values, leave the examples where they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.a(x[:, torch.arange(5) >= 0]))
+        positive, filled = x[:, 0] > 0, torch.zeros(len(x), 7)
+        filled[positive] = self.b(h)[positive]
+        y: Tensor = self.c(F.relu(filled))
+        return y
+
+
+def test_a_choice_that_is_put_back_chooses_no_rows() -> None:
+    assert bayesianize(Columns(), X).unscaled == {}
+
+
 class Lazy(Layers):
     def __init__(self) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from epigram.convert.choices import Choices
 from epigram.errors import UnsupportedModelError
 from epigram.structure.copying import copied, fresh
 from epigram.structure.example import call_failed
@@ -68,7 +69,8 @@ def watched_call(model: nn.Module, example_inputs: tuple[Any, ...], chosen: Sequ
         for name, seen in watch.batches.items()
         if sizes and seen != {sizes[at]}
     }
-    return Seen({**outside, **never}, off_axis, at)
+    chosen_rows = {n: f"{n} reads rows that values choose" for n in watch.after_choice}
+    return Seen({**outside, **never}, {**off_axis, **chosen_rows}, at)
 
 
 @contextmanager
@@ -96,6 +98,8 @@ class _Watch(TorchFunctionMode):
         self._running: list[str] = []
         self.used_outside: dict[str, None] = {}
         self.batches: dict[str, set[int]] = {}
+        self.choices = Choices()
+        self.after_choice: dict[str, None] = {}
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -111,7 +115,10 @@ class _Watch(TorchFunctionMode):
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
             del module
             self._running.append(name)
-            size = examples_in((*args, *kwargs.values()))
+            given = (*args, *kwargs.values())
+            if self.choices.among(given):
+                self.after_choice[name] = None
+            size = examples_in(given)
             self.batches.setdefault(name, set()).add(-1 if size is None else size)
 
         return hook
@@ -128,6 +135,7 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         del types
         result = func(*args, **(kwargs or {}))
+        self.choices.note(func, (*args, *(kwargs or {}).values()), result)
         results = result if isinstance(result, list | tuple) else (result,)
         if any(isinstance(r, Tensor) for r in results):  # not a question about shape or device
             for value in (*args, *(kwargs or {}).values()):

@@ -42,6 +42,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], object, str]] = {
     "a list": (network, [X], r"must be Tensor, not list; got \['torch.float32 \[4, 6\]'\]"),
     "no argument": (network, (), "got no argument, expected what model"),
     "no example": (network, X[:0], r"is empty, got torch.float32 \[0, 6\].* at least one example"),
+    "a nested tensor": (
+        network,
+        torch.nested.nested_tensor([X[:3], X], layout=torch.jagged),
+        "got a nested tensor, .* expected a padded one",
+    ),
     "a scripted layer": (
         partly_scripted,
         X,

@@ -70,7 +70,7 @@ def watched_call(model: nn.Module, example_inputs: tuple[Any, ...], chosen: Sequ
         if sizes and seen != {sizes[at]}
     }
     chosen_rows = {n: f"{n} reads rows that values choose" for n in watch.after_choice}
-    return Seen({**outside, **never}, {**off_axis, **chosen_rows}, at)
+    return Seen({**outside, **never}, {**chosen_rows, **off_axis}, at)
 
 
 @contextmanager

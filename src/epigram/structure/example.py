@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def check_example(inputs: tuple[Any, ...]) -> None:
-    """Refuse an example on which every removal would seem to work.
+    """Refuse an example that has no shape, or on which every removal would seem to work.
 
     Raises:
-        UnsupportedModelError: none of its tensors has an element.
+        UnsupportedModelError: one of its tensors is nested, or none has an element.
     """
     tensors = [x for x in pytree.tree_leaves(inputs) if isinstance(x, torch.Tensor)]
+    if any(x.is_nested for x in tensors):
+        raise UnsupportedModelError(
+            "structure: got a nested tensor, whose rows have no common shape; expected a padded one"
+        )
     if tensors and not any(x.numel() for x in tensors):
         raise UnsupportedModelError(
             f"structure: the example is empty, got {_described(inputs)}; nothing can be tried on it, "

@@ -1,4 +1,4 @@
-"""Networks that are not what they seem: compiled, scripted, with weights that cannot be copied."""
+"""Networks that are not what they seem: compiled, scripted, with weights that are computed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import epigram
 from epigram.convert import bayesianize
-from epigram.data import TensorSet
 from epigram.errors import UnsupportedModelError
 from epigram.structure.copying import copied
 
@@ -71,19 +69,16 @@ def test_a_script_module_is_refused_with_the_way_on(how: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
-def test_weights_that_a_backward_left_are_named_with_the_way_on() -> None:
+def test_weights_that_a_backward_left_are_copied_as_numbers() -> None:
+    """Old-style weight normalisation keeps the result of a computation, with its graph."""
     model = network()
     torch.nn.utils.weight_norm(model[0])
     model(X).sum().backward()
-    says = r"; 0\.weight is the result of .* torch.nn.utils.remove_weight_norm"
-    with pytest.raises(UnsupportedModelError, match=says):
-        copied(model)
-    data = TensorSet(X.repeat(16, 1), torch.zeros(64, dtype=torch.int64), "many")
-    with pytest.raises(UnsupportedModelError, match=says):
-        epigram.compress(model, data, validation_data=data, max_drop=0.1)
-    twin = bayesianize(model, X)  # calls it without gradients, which leaves a plain tensor
+    twin = bayesianize(model, X)
+    assert list(twin.deterministic) == ["0"]
     twin.train()(X).sum().backward()
-    with pytest.raises(UnsupportedModelError, match=says):
-        twin.plain()
-    torch.nn.utils.remove_weight_norm(model[0])
-    assert bayesianize(model, X).plain()[0].weight.shape == (6, 8)
+    for other in (copied(model), twin.plain()):
+        with torch.no_grad():
+            torch.testing.assert_close(other.eval()(X), model(X))
+            other[0].weight_g.mul_(2.0)
+            assert not torch.allclose(other(X), model(X))

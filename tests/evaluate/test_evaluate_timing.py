@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from epigram.errors import ConfigError
-from epigram.evaluate import latency
+from epigram.evaluate import latency, macs, predictions
 
 
 class Recorder(nn.Module):
@@ -34,6 +34,21 @@ def test_measures_in_turn_in_alternating_order() -> None:
     assert list(found) == ["a", "b"]
     assert all(value >= 2.0 for value in found.values())
     assert all(model.training for model in models.values())
+
+
+def test_the_examples_stay_as_they_are() -> None:
+    """A forward pass may change its input in place; every pass of an evaluation is about the same data."""
+
+    class Negating(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.neg_()
+
+    x = torch.arange(6.0).reshape(3, 2)
+    latency({"a": Negating()}, x, rounds=1)
+    assert macs(Negating(), x) == 0
+    found = [predictions(Negating(), x, batch_size=2) for _ in range(2)]
+    assert torch.equal(x, torch.arange(6.0).reshape(3, 2))
+    assert all(torch.equal(outputs, -x) for outputs in found)
 
 
 def test_a_turn_repeats_quick_passes_and_reports_one() -> None:

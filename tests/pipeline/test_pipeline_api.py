@@ -115,6 +115,35 @@ def test_a_model_that_cannot_be_exported_is_coded_whole_on_request(
     assert {name: t.shape for name, t in result.model.state_dict().items()} == shapes
 
 
+class Careless(TinyNet):
+    """Changes its input in place, keeps a table from its first call on and its last activation."""
+
+    table: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.table is None:
+            self.table = torch.full((6,), -1.0)
+        self.features = x.neg_() * self.table
+        return super().forward(self.features)
+
+
+def test_a_model_that_changes_its_input_and_keeps_tensors(trained: TinyNet) -> None:
+    model = Careless()
+    model.load_state_dict(trained.state_dict())
+    train, kept = examples(800, seed=1, name="train"), set(vars(model))
+    result = epigram.compress(
+        model, train, floor="accuracy>=0.8", settings=replace(no_plain_epochs(), teacher_share=0.5), progress=None
+    )  # fmt: skip
+    assert result.met and type(result.model) is Careless
+    assert torch.equal(train.inputs, examples(800, seed=1, name="train").inputs)
+    assert set(vars(model)) == kept
+    assert result.figures["left_whole"] == []
+    assert any(
+        p.shape != q.shape
+        for p, q in zip(result.model.parameters(), model.parameters(), strict=True)
+    )
+
+
 def test_a_bits_pass_needs_no_export(trained: TinyNet) -> None:
     model = Choosing()
     model.load_state_dict(trained.state_dict())

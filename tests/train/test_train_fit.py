@@ -171,6 +171,29 @@ def test_distillation_follows_the_teacher(tmp_path: Path, make_net, fit_set) -> 
             Distillation(teacher=teacher, **wrong)
 
 
+class Negating(nn.Module):
+    """A network of the negated input, which it may negate in place."""
+
+    def __init__(self, net: nn.Module, *, in_place: bool) -> None:
+        super().__init__()
+        self.net, self.in_place = net, in_place
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x.neg_() if self.in_place else -x)
+
+
+def test_a_student_and_a_teacher_may_change_their_input_in_place(make_net, fit_set) -> None:
+    losses = []
+    for in_place in (False, True):
+        teacher, student = (Negating(make_net(seed), in_place=in_place) for seed in (1, 2))
+        student.net[2].p = 0.0
+        learner = PlainLearner(student, distillation=Distillation(teacher=teacher, share=0.5))
+        loss = learner.loss(fit_set.inputs.clone(), fit_set.targets, kl_weight=1.0).loss
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[0] == losses[1]
+
+
 def test_bf16_runs_the_network_in_bf16_and_the_loss_in_fp32(
     tmp_path: Path, make_twin, fit_set
 ) -> None:

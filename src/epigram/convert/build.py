@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from epigram.convert.gathered import GatheredReader
 from epigram.convert.kept import position_key
-from epigram.convert.probe import kept_example, why_not_by_call
+from epigram.convert.probe import kept_example, watched_call
 from epigram.convert.readers import variational_readers, with_replaced
 from epigram.convert.reading import read_by
 from epigram.convert.rules import Choice, Frozen, Ignored, choose
@@ -54,8 +54,8 @@ def bayesianize(
     Raises:
         ConfigError: ``ignored_layers`` names a module that is not there.
         UnsupportedModelError: nothing in the network can be made variational, its weights are in
-            half precision or on the meta device, or it cannot be traced and ``on_failure`` is
-            ``"raise"``.
+            half precision, complex, not finite or not there yet, it cannot be copied, it fails on the
+            example, or it cannot be traced and ``on_failure`` is ``"raise"``.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
@@ -71,11 +71,11 @@ def bayesianize(
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     choice = choose(model, ignored_layers, frozen=frozen).checked(model)
     structure = structure or analyse(model, example_inputs, on_failure=settings.on_failure)
-    by_call, off_axis = why_not_by_call(model, inputs, choice.variational)
-    choice = choice.without(by_call).checked(model)
-    positions = _position_axes(structure, choice, off_axis) if settings.positions else {}
+    seen = watched_call(model, inputs, choice.variational)
+    choice = choice.without(seen.not_called).checked(model)
+    positions = _position_axes(structure, choice, seen.off_axis) if settings.positions else {}
     network = _converted(model, choice, positions, settings)
-    unscaled = _without_scale(structure, network, choice, off_axis)
+    unscaled = _without_scale(structure, network, choice, seen.off_axis)
     first = next(model.parameters())
     dtype = torch.float64 if first.dtype == torch.float64 else None
     scales: dict[str, GroupScale] = {
@@ -94,6 +94,7 @@ def bayesianize(
         unscaled=unscaled,
         normalised=_normalised(structure, choice),
         example=kept_example(inputs),
+        examples_at=seen.examples_at,
     )
     return twin.to(first.device).train(model.training)
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList
 
 from epigram.errors import ConfigError, UnsupportedModelError
@@ -59,8 +60,8 @@ def choose(model: nn.Module, ignored: Ignored = (), *, frozen: Frozen = "determi
 
     Raises:
         ConfigError: a name in ``ignored`` fits no module.
-        UnsupportedModelError: a layer that would be variational has weights that are not there yet
-            (lazy, on ``meta``) or are in half precision; a module is compiled or scripted.
+        UnsupportedModelError: a layer that would be variational has weights that are on ``meta``, in
+            half precision, complex or not finite; a module is lazy and has none yet, compiled or scripted.
     """
     _check_eager(model, ignored)
     _check_names(model, ignored)
@@ -143,6 +144,11 @@ def _check_eager(model: nn.Module, ignored: Ignored) -> None:
                 f"{place} is what torch.compile made, whose layers nobody can watch or replace; use "
                 f"the ordinary module, model.{dot}_orig_mod, and compile the result"
             )
+        if any(is_lazy(parameter) for parameter in module.parameters(recurse=False)):
+            raise UnsupportedModelError(
+                f"{place} is a {type(module).__name__} that has not seen an input, and has no weights yet; "
+                "call the model once on an example first"
+            )
         scripted = isinstance(module, torch.jit.ScriptModule)
         if scripted and not (name and _exclusion(model, name, ignored)):
             raise UnsupportedModelError(
@@ -194,9 +200,20 @@ def _check_tensors(name: str, module: nn.Module) -> None:
                 f"{name}: its weights are on the meta device, which holds no numbers; expected a "
                 "network with its weights loaded: model.to_empty(device='cpu'), then load_state_dict"
             )
+        if parameter.is_complex():
+            raise UnsupportedModelError(
+                f"{name}: its weights are complex numbers ({parameter.dtype}), expected real ones; there "
+                f"is no posterior of such a layer, so leave it as it is: ignored_layers=[{name!r}]"
+            )
         if parameter.dtype not in (torch.float32, torch.float64):
             raise UnsupportedModelError(
                 f"{name}: its weights are {parameter.dtype}, expected 32-bit floats (or 64): a "
                 "posterior's small steps and variances are lost in 16 bits; convert the model with "
                 ".float() and train with amp='bf16' if speed is wanted"
+            )
+        unusable = parameter.numel() - int(parameter.isfinite().sum())
+        if unusable:
+            raise UnsupportedModelError(
+                f"{name}: {unusable} of its {parameter.numel()} weights are NaN or infinite, expected "
+                "finite numbers; load a checkpoint from before training went wrong"
             )

@@ -47,6 +47,7 @@ class Twin(nn.Module):
         unscaled: groups without a scale, and why.
         normalised: groups whose readers are all followed by a normalisation.
         example: what the network is called with, for cuts to be tried on; None = they are not.
+        examples_at: which of the sizes in a call is the number of examples (``probe.sizes_in``).
 
     Attributes:
         structure: of the network as it is now.
@@ -65,12 +66,14 @@ class Twin(nn.Module):
         unscaled: Mapping[str, str] | None = None,
         normalised: Collection[str] = (),
         example: tuple[Any, ...] | None = None,
+        examples_at: int = 0,
     ) -> None:
         super().__init__()
         self.deterministic = dict(deterministic or {})
         self.unscaled = dict(unscaled or {})
         self._normalised = frozenset(normalised)
         self.example = example
+        self._examples_at = examples_at
         self.network = network
         self.names = tuple(scales)
         self.scales = nn.ModuleList(scales.values())
@@ -93,7 +96,7 @@ class Twin(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's output; each scale is drawn once per example and shared by its readers."""
-        examples = examples_in((*args, *kwargs.values()))
+        examples = examples_in((*args, *kwargs.values()), self._examples_at)
         with without_fast_path():
             if examples is None:
                 return self.network(*args, **kwargs)

@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from epigram.evaluate.modes import evaluating
+from epigram.structure.copying import fresh
 
 
 def macs(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> int:
@@ -30,7 +31,7 @@ def macs(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> int:
         >>> macs(nn.Linear(784, 300), torch.zeros(1, 784))
         235200
     """
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = fresh(example if isinstance(example, tuple) else (example,))
     counter = FlopCounterMode(display=False)
     with evaluating(model), _plain_attention(), counter:
         model(*inputs)

@@ -55,7 +55,7 @@ def predictions(
     outputs: list[Tensor] = []
     with evaluating(model):
         for raw in torch.split(inputs, batch_size):
-            x = raw.to(place)
+            x = raw.to(place, copy=True)  # a forward pass may change it in place
             output = model(x if preprocess is None else preprocess(x))
             outputs.append(_rows(output, len(raw), type(model).__name__))
         return torch.cat(outputs).float().cpu()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from epigram.errors import ConfigError
 from epigram.evaluate.modes import evaluating
+from epigram.structure.copying import fresh
 
 _WARM_UP = 3
 _MAX_CALLS = 10_000
@@ -40,7 +41,7 @@ def latency(
     """
     if rounds < 1:
         raise ConfigError(f"latency.rounds: got {rounds}, expected 1 or more")
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = fresh(example if isinstance(example, tuple) else (example,))
     turns: dict[str, list[float]] = {name: [] for name in models}
     with evaluating(*models.values()):
         calls = {name: _calls(model, inputs, min_ms) for name, model in models.items()}

@@ -22,7 +22,7 @@ def pictured(model: nn.Module) -> dict[str, tuple[int, ...]]:
     found = [
         (f"{name}.weight" if name else "weight", tuple(module.weight.shape))
         for name, module in model.named_modules()
-        if type(module) in TWINS
+        if type(module) in TWINS and isinstance(module._parameters.get("weight"), nn.Parameter)  # noqa: SLF001
     ]
     return dict(found[: len(_NAMES)])
 

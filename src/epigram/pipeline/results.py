@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -19,6 +18,7 @@ from epigram.pipeline.verify import cost_figures, counted, dense_bytes, test_fig
 from epigram.prune import Decision
 from epigram.records import Structure
 from epigram.structure import analyse, extra_state, state_tensors
+from epigram.structure.copying import copied
 from epigram.train import RunFolder, read_metrics
 
 
@@ -79,7 +79,7 @@ def file_figures(
             "reason": None if met else _why_not(job, rung, size),
         },
         "budget": None if job.budget is None else {"bytes": job.budget, "met": size <= job.budget},
-        "paper_counts": (None if twin is None else counted(job, plain, copy.deepcopy(small), twin)),
+        "paper_counts": (None if twin is None else counted(job, plain, copied(small), twin)),
         "units": units_left(dense_structure, twin, decoded),
         "parameters": {
             "before": sum(p.numel() for p in plain.parameters()),

@@ -5,7 +5,6 @@ plain ─▶ twin ─▶ cut ─▶ fine-tune ─▶ bits pass or ladder of file
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +43,7 @@ from epigram.pipeline.verify import dense_bytes
 from epigram.prune import Decision, Removabilities, choose_cut
 from epigram.records import Floor
 from epigram.structure import verify_removal
+from epigram.structure.copying import copied
 from epigram.train import RunFolder, deadline
 
 
@@ -178,7 +178,7 @@ def _structured(
                 "keep_posterior: there is no posterior without a structure pass; expected "
                 "structure.epochs > 0"
             )
-        return None, None, {}, copy.deepcopy(plain)
+        return None, None, {}, copied(plain)
     twin, seen = structure_stage(job, plain)
     job.check_time("prune")
     with clock("prune"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal, TypeAlias
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from epigram.data import Augmentation
 from epigram.pipeline.job import Job
+from epigram.structure.copying import copied
 from epigram.train import Distillation, TrainSettings
 from epigram.train.known_answers import KnownAnswers, fits
 
@@ -27,7 +27,7 @@ def distilled(job: Job, teacher: nn.Module, stage: Stage) -> Distillation | None
     share, settings = job.settings.teacher_share, _settings(job, stage)
     if not share:
         return None
-    placed = copy.deepcopy(teacher).to(job.settings.device)
+    placed = copied(teacher).to(job.settings.device)
     if settings.channels_last:
         placed = placed.to(memory_format=torch.channels_last)
     augment = job.augment(stage)
@@ -47,7 +47,7 @@ def _come_again(job: Job, teacher: nn.Module, augment: Augmentation | None, epoc
     if torch.device(job.settings.device).type != "cpu" or _LEAST_VISITS * variants > epochs:
         return False
     with torch.no_grad():
-        answers = copy.deepcopy(teacher).eval()(job.example)
+        answers = copied(teacher).eval()(job.example.clone())
     return answers.dim() == 2 and fits(variants * len(job.splits.fit), answers.shape[1])
 
 
@@ -58,7 +58,7 @@ def _all_inputs(job: Job, augment: Augmentation | None) -> Iterator[Tensor]:
     job.say(f"the teacher answers {len(draws) * len(images):,} inputs, once")
     for draw in draws:
         for start in range(0, len(images), _BATCH):
-            x = images[start : start + _BATCH]
+            x = images[start : start + _BATCH].clone()
             if augment is not None and draw is not None:
                 x = augment.apply(x, draw.expand(len(x), -1))
             yield x if preprocess is None else preprocess(x)

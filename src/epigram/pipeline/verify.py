@@ -90,8 +90,8 @@ def cost_figures(job: Job, plain: nn.Module, small: nn.Module, path: Path) -> di
         "latency_ms": times and {name: round(value, 5) for name, value in times.items()},
         "load_ms": loads,
         "peak_rss_bytes": {
-            "before": peak_rss(lambda: plain(job.example)),
-            "after": peak_rss(lambda: small(job.example)),
+            "before": peak_rss(lambda: plain(job.example.clone())),
+            "after": peak_rss(lambda: small(job.example.clone())),
         },
     }
 

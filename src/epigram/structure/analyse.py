@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from torch.nn.parameter import is_lazy
+
 from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
 from epigram.structure.grouping import SizedStructure, describe
@@ -29,8 +31,8 @@ OnFailure: TypeAlias = Literal["raise", "leave"]
 """What becomes of a network nothing can be said about: an error, or one without groups."""
 
 _WAY_ON = (
-    "choose by values with torch.where, or keep every unit and go on without this analysis: "
-    "on_failure='leave' (--posterior.on_failure leave)"
+    "or keep every unit and go on without this analysis: on_failure='leave' "
+    "(--posterior.on_failure leave)"
 )
 
 
@@ -80,9 +82,9 @@ def analyse(
     except UnsupportedModelError as error:
         if on_failure == "raise":
             if isinstance(error, NotExportableError):
-                raise NotExportableError(f"{error}; {_WAY_ON}") from error
+                raise NotExportableError(f"{error}, {_WAY_ON}") from error
             raise
-        shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model).items()}
+        shapes = {n: tuple(t.shape) for n, t in named_tensors(model).items() if not is_lazy(t)}
         left = (LeftWhole("forward", "export", str(error)),)
         return SizedStructure((), (), left, shapes)
 
@@ -98,12 +100,6 @@ def _with_a_reason(structure: SizedStructure) -> SizedStructure:
 def _analyse(
     model: nn.Module, example_inputs: ExampleInputs, *, by_places: bool, by_stream: bool
 ) -> SizedStructure:
-    empty = [name for name, tensor in named_tensors(model).items() if tensor.is_meta]
-    if empty:
-        raise UnsupportedModelError(
-            f"structure: {empty[0]} is on the meta device and has no values; removal is tried on a "
-            "copy, so put the model on a real one first: model.to_empty(device='cpu'), then load it"
-        )
     traced = trace(model, example_inputs)
     modules = model.named_modules() if by_stream else ()
     narrowable = [name for name, module in modules if can_be_narrow(module)]

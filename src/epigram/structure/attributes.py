@@ -14,6 +14,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from epigram.records import Attribute
+from epigram.structure.copying import fresh
 from epigram.structure.grouping import owners
 from epigram.structure.narrow import can_be_narrow
 from epigram.structure.numbers import attribute_of, numbers_of
@@ -147,7 +148,7 @@ def _numbers_read(network: nn.Module, inputs: tuple[Any, ...]) -> dict[str, dict
         for module, own in before:
             module.__class__ = _listening(own, read)
         with evaluating(network):
-            network(*inputs)
+            network(*fresh(inputs))
     except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
         return numbers
     finally:

@@ -36,6 +36,9 @@ class Weight:
 Value: TypeAlias = "Tensor | Weight | list[Any] | None"
 """What a node holds while the graph runs on labels: labels, a weight, several of them, or nothing."""
 
+_CHOSEN = 4
+"""As many elements a choice by values takes in what runs on labels: neither one (it would be broadcast) nor odd."""
+
 Rule: TypeAlias = "Callable[[Call], Value]"
 
 
@@ -191,11 +194,23 @@ def opaque_like(value: Any) -> Tensor | None:
 
 
 def sizes(value: Tensor) -> tuple[int, ...]:
-    """The traced shape; an axis whose size depends on values (``nonzero``) counts as one element."""
-    return tuple(int(size) if type(size) is int else 1 for size in value.shape)
+    """The traced shape; where sizes depend on values (``h[mask]``), that of one possible call."""
+    return tuple(map(size_of, value.shape))
+
+
+def size_of(size: int | torch.SymInt) -> int:
+    """A traced size; one that depends on values is worked out for ``_CHOSEN`` elements chosen by each choice.
+
+    It is never nothing: where there is no element, nothing is said about units.
+    """
+    if isinstance(size, int):
+        return size
+    expression = size.node.expr
+    number = expression.subs(dict.fromkeys(expression.free_symbols, _CHOSEN))
+    return max(1, int(number)) if number.is_integer else 1
 
 
 def _fitting(value: Any, labels: Tensor) -> Tensor | None:
-    if isinstance(value, torch.Tensor) and tuple(value.shape) == tuple(labels.shape):
+    if isinstance(value, torch.Tensor) and sizes(value) == tuple(labels.shape):
         return labels
     return opaque_like(value)

@@ -1,15 +1,21 @@
-"""Copies of networks: the user's own stay exactly as they are."""
+"""Copies of networks and of what they are called with: the user's own stay exactly as they are."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from epigram.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -20,13 +26,14 @@ def copied(model: Module) -> Module:
     """A deep copy without gradients.
 
     Results of a computation that a module keeps (its last activations) are copied as numbers, without
-    the graph that leads to them, which ``copy.deepcopy`` refuses.
+    the graph that leads to them.
 
     Raises:
-        UnsupportedModelError: the model holds something that cannot be copied.
+        UnsupportedModelError: the model holds something that cannot be copied; the message names it.
     """
     try:
-        twin = copy.deepcopy(model, _without_graph(model))
+        with WithoutGraph():
+            twin = copy.deepcopy(model)
     except Exception as error:
         raise UnsupportedModelError(
             f"structure: {type(model).__name__} cannot be copied (copy.deepcopy: {error}); "
@@ -37,35 +44,62 @@ def copied(model: Module) -> Module:
     return twin
 
 
-def _without_graph(model: nn.Module) -> dict[int, Any]:
-    """A memo for ``copy.deepcopy``: the numbers of all results that modules keep, in containers, too."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        kept = {
-            name: value
-            for name, value in (vars(module) | module._buffers).items()  # noqa: SLF001 - its own only
-            if name not in _OF_EVERY_MODULE and not _is_computed_weight(module, name)
-        }
-        for leaf in pytree.tree_leaves(kept):
-            if isinstance(leaf, torch.Tensor) and not leaf.is_leaf:
-                memo[id(leaf)] = leaf.detach().clone()
-    return memo
+def fresh(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same inputs in tensors of their own, for a forward pass that may change them in place."""
+    cloned: tuple[Any, ...] = pytree.tree_map(
+        lambda x: x.detach().clone() if isinstance(x, torch.Tensor) else x, inputs
+    )
+    return cloned
 
 
-def _is_computed_weight(module: nn.Module, name: str) -> bool:
-    """Does old-style weight or spectral normalisation keep it?"""
-    return f"{name}_g" in module._parameters or f"{name}_orig" in module._parameters  # noqa: SLF001
+class WithoutGraph(TorchFunctionMode):
+    """``copy.deepcopy`` refuses results of a computation; here it takes their numbers, without the graph.
+
+    Old-style weight and spectral normalisation keep such a result, too, and compute it anew in every call.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.Tensor.__deepcopy__ and not args[0].is_leaf:
+            tensor, memo = args
+            memo[id(tensor)] = tensor.detach().clone()
+            return memo[id(tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+def tensors_kept(model: nn.Module) -> list[Tensor]:
+    """The tensors that modules keep beside their parameters: buffers, attributes, those in containers."""
+    return [
+        leaf
+        for module in model.modules()
+        for value in (_attributes(module) | dict(module.named_buffers(recurse=False))).values()
+        for leaf in pytree.tree_leaves(value)
+        if isinstance(leaf, torch.Tensor)
+    ]
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps that not every module does."""
+    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
 
 
 def _remedy(model: nn.Module) -> str:
-    """For modules whose weight is the result of a computation: what to write instead; else ""."""
+    """What of the model cannot be copied, and what to do instead; "" where that is not known."""
     for path, module in model.named_modules():
-        for name in vars(module):
-            if _is_computed_weight(module, name):
+        tensors = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        for name, value in (_attributes(module) | dict(tensors)).items():
+            try:
+                with WithoutGraph():
+                    copy.deepcopy(value)
+            except Exception:  # noqa: BLE001 - it is the user's, copying it may raise anything
                 where = f"{path}.{name}" if path else name
                 return (
-                    f"; {where} is the result of a computation, which old-style weight and spectral "
-                    "normalisation leave there: call torch.nn.utils.remove_weight_norm(module) (or "
-                    "remove_spectral_norm), or use torch.nn.utils.parametrizations.weight_norm"
+                    f"; {where} (a {type(value).__name__}) is what cannot be: keep it outside of the "
+                    "module, or give its class a __deepcopy__"
                 )
     return ""

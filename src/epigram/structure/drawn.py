@@ -73,7 +73,7 @@ def _looked_up(network: nn.Module, inputs: tuple[Any, ...]) -> dict[int, int]:
     try:
         with evaluating(network), tables, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network(*inputs)
+            network(*pytree.tree_map(_own_numbers, inputs))
     except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
         return {}
     mine = {x.data_ptr() for x in _integers(inputs)}
@@ -102,6 +102,12 @@ class _Tables(TorchFunctionMode):
                     rows = self.rows.get(index.data_ptr(), tables[0].shape[0])
                     self.rows[index.data_ptr()] = min(rows, tables[0].shape[0])
         return func(*args, **(kwargs or {}))
+
+
+def _own_numbers(value: Any) -> Any:
+    """A forward pass may change its input in place; integers keep their address."""
+    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.clone() if floating else value
 
 
 def _random_like(value: Any, generator: torch.Generator) -> Any:

@@ -17,10 +17,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from epigram.structure.copying import copied
+from epigram.structure.copying import WithoutGraph, copied, fresh
 from epigram.structure.drawn import says_little, ways_to_draw
 from epigram.structure.softmax import one_place_only
-from epigram.structure.trace import evaluating, named_tensors
+from epigram.structure.trace import check_call, evaluating, named_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,7 +74,8 @@ def hollow(network: nn.Module, inputs: tuple[Any, ...]) -> nn.Module | None:
         id(p): torch.nn.Parameter(memo[id(p)], requires_grad=False) for p in network.parameters()
     }
     try:
-        empty = copy.deepcopy(network, memo)
+        with WithoutGraph():
+            empty = copy.deepcopy(network, memo)
     except Exception:  # noqa: BLE001 - modules may copy themselves in any way
         return None
     return empty if _outputs(empty, without_values(inputs)) is not None else None
@@ -120,7 +121,11 @@ def calm_(network: nn.Module, inputs: tuple[Any, ...]) -> None:
 def in_general_position(
     model: nn.Module, inputs: tuple[Any, ...]
 ) -> tuple[nn.Module, tuple[Any, ...]]:
-    """A copy with random weights, and random inputs of the same shapes where it accepts them."""
+    """A copy with random weights, and random inputs of the same shapes where it accepts them.
+
+    Raises:
+        UnsupportedModelError: it cannot be copied, or does not run with random weights.
+    """
     generator = torch.Generator().manual_seed(_SEED)
     network = copied(model).requires_grad_(False)
     for module in network.modules():
@@ -132,7 +137,11 @@ def in_general_position(
             for given in map(doubled, ways):
                 if _runs(double, given):
                     return double, given
-    return network, next((given for given in ways[:-1] if _runs(network, given)), inputs)
+    for given in ways:
+        if _runs(network, given):
+            return network, given
+    check_call(network, inputs, how="with random weights, as removals are tried, ")
+    return network, inputs
 
 
 def lighter(
@@ -161,7 +170,7 @@ def flops(network: nn.Module, inputs: tuple[Any, ...], empty: nn.Module | None =
     if empty is not None:
         network, inputs = empty, without_values(inputs)
     with FlopCounterMode(display=False) as counter, evaluating(network):
-        network(*inputs)
+        network(*fresh(inputs))
     return int(counter.get_total_flops())
 
 
@@ -230,8 +239,10 @@ def doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _runs(network: nn.Module, inputs: tuple[Any, ...]) -> bool:
-    tensors = _outputs(network, inputs)
-    return tensors is not None and all(bool(torch.isfinite(t).all()) for t in tensors)
+    """Does it put out numbers, all of them finite?"""
+    tensors = _outputs(network, inputs) or []
+    finite = all(bool(torch.isfinite(t).all()) for t in tensors)
+    return finite and any(t.numel() for t in tensors)
 
 
 def _outputs(network: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor] | None:
@@ -239,7 +250,7 @@ def _outputs(network: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor] | None
     try:
         with evaluating(network), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            leaves = pytree.tree_leaves(network(*inputs))
+            leaves = pytree.tree_leaves(network(*fresh(inputs)))
     except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
         return None
     return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -1,4 +1,4 @@
-"""The line of the user's code that an error went through."""
+"""The line of the user's code that an error went through, and what the error says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 _INSTALLED = str(Path(torch.__file__).parent.parent)
 _OURS = tuple(
     str(path)
-    for path in (Path(__file__).parent, Path(torch.__file__).parent, Path(_INSTALLED, "sympy"))
+    for path in (
+        Path(__file__).parent,
+        Path(__file__).parent.parent / "convert",
+        Path(torch.__file__).parent,
+        *(Path(_INSTALLED, name) for name in ("sympy", "jaxtyping", "beartype")),
+    )
 )
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
@@ -33,6 +38,20 @@ def user_frame(error: BaseException) -> traceback.FrameSummary | None:
             return own[-1]
         library = library or (frames[-1] if frames else None)
     return library
+
+
+def place(error: Exception) -> str:
+    """Where in the network's own code: the line, its file and number; "" where that is not known."""
+    frame = user_frame(error)
+    if frame is None or not frame.line:
+        return ""
+    return f" at `{frame.line[:80]}` ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says: its class and the first line of its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

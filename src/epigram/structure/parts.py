@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from epigram.errors import UnsupportedModelError
 from epigram.records import Attribute, Group, LeftWhole, PositionAxis
+from epigram.structure.copying import copied, fresh
 from epigram.structure.grouping import SizedStructure
 from epigram.structure.trace import as_tuple, evaluating, first_names, named_tensors
 from epigram.structure.trial import confirmed
@@ -53,7 +54,7 @@ def analyse_parts(
     """
     inputs = as_tuple(example_inputs)
     try:
-        calls = _watched(model, inputs)
+        calls = _watched(copied(model), fresh(inputs))
     except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
         raise failure from None
     found: dict[str, SizedStructure] = {}
@@ -75,7 +76,7 @@ def analyse_parts(
 
 
 def _watched(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, _Call]:
-    """One call of the model: what every module was first called with, and inside of which others."""
+    """One call of a copy of the model: what every module was first called with, and inside of which others."""
     calls = {name: _Call() for name, _ in model.named_modules()}
     running: list[str] = []
 

@@ -45,6 +45,7 @@ class Propagation:
     either of them ties or pins is tied or pinned.
     ``by_places``: of heads times places it is not the heads that are units, but the places.
     ``by_stream``: units may go under the normalisations ``narrowable`` (names of modules).
+    ``chooses``: sizes depend on values.
     ``whole``: layers that no tensor stands for, and why their units stay.
     """
 
@@ -63,6 +64,7 @@ class Propagation:
         self.movements: list[Movement] = []
         self.products: list[Product] = []
         self.whole: list[Cause] = []
+        self.chooses = traced.chooses
         self._values: dict[Node, Value] = {}
         self._direct: dict[str, Tensor] = {}
         for graph in (traced,) if trained is None else (traced, trained):
@@ -196,11 +198,13 @@ class Propagation:
         call = Call(self, node)
         if all(self._values.get(n) is None for n in node.all_input_nodes):
             return call.opaque()
-        if node.meta.get("val") is None:  # an assertion about its arguments
+        if node.meta.get("val") is None or call.name == "sym_size":  # an assertion, a size
             return None
         rule = find_rule(node.target, call.name)
         try:
             result = rule(call)
+            if self.chooses and isinstance(result, torch.Tensor) and not result.numel():
+                raise ValueError("what it keeps of a choice depends on how much was chosen")
         except Exception as error:  # noqa: BLE001 - labels may have shapes that numbers never have
             cause = call.cause(f"units cannot be followed through it ({error})")
             return pin_everything(self.space, call.streams(), node.meta.get("val"), cause)

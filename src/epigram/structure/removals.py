@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from epigram.structure.copying import fresh
 from epigram.structure.fit import fit_modules_, set_attributes_
 from epigram.structure.general import without_values
 from epigram.structure.obstacle import Obstacle, from_error
@@ -125,7 +126,7 @@ class Removals:
         """A warning that the network of full size does not give."""
         with evaluating(self.network), warnings.catch_warnings(record=True) as usual:
             warnings.simplefilter("always")
-            self.network(*self.inputs)
+            self.network(*fresh(self.inputs))
         known = {str(warning.message) for warning in usual}
         new = [str(warning.message) for warning in caught if str(warning.message) not in known]
         return f"the smaller network warns: {new[0]}" if new else ""

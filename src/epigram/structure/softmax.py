@@ -15,6 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from epigram.structure.copying import fresh
 from epigram.structure.trace import evaluating
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def one_place_only(network: nn.Module, inputs: tuple[Any, ...]) -> bool:
     try:
         with evaluating(network), warnings.catch_warnings(), _single_steps(), seen:
             warnings.simplefilter("ignore")
-            network(*inputs)
+            network(*fresh(inputs))
     except Exception:  # noqa: BLE001 - what runs by itself may not run when it is watched
         return False
     return seen.single

@@ -8,14 +8,17 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch.export.graph_signature import InputKind
+from torch.nn.parameter import is_lazy
+from torch.utils import _pytree as pytree
 
 from epigram.errors import UnsupportedModelError
-from epigram.structure.lines import user_frame
+from epigram.structure.copying import copied, fresh, tensors_kept
+from epigram.structure.example import call_failed, check_example
+from epigram.structure.lines import first_line, place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +40,8 @@ class Traced:
 
     ``tensors`` maps a placeholder to the parameter or buffer behind it, by the first of its names in
     the model; ``constants`` maps a placeholder to a value that the surgery does not slice: tensors
-    that are no parameters or buffers, buffers outside the state, and buffers of integers. ``training``:
+    that are no parameters or buffers, buffers outside the state, and buffers of integers. ``chooses``: there
+    are sizes that depend on values (``h[mask]``), so that few examples may show next to nothing. ``training``:
     the pass is that of train mode.
     """
 
@@ -46,6 +50,7 @@ class Traced:
     constants: dict[str, Tensor]
     shapes: dict[str, tuple[int, ...]]
     inputs: tuple[Any, ...]
+    chooses: bool = False
     training: bool = False
 
 
@@ -82,29 +87,100 @@ def evaluating(*models: nn.Module, training: bool = False) -> Iterator[None]:
 
 
 def trace(model: nn.Module, example_inputs: ExampleInputs, *, training: bool = False) -> Traced:
-    """Export the model's forward pass in eval mode, or in train mode; the model is left as it was.
+    """Export the forward pass of a copy of the model, in eval (or train) mode; model and example are left as they were.
+
+    The copy is exported as the model is. Where that fails, and a first call leaves it with something it
+    had not (a table it makes once), so is a copy that has been called.
 
     Raises:
+        UnsupportedModelError: the model cannot be copied, or fails on the example.
         NotExportableError: ``torch.export`` cannot follow the forward pass.
     """
-    given = as_tuple(example_inputs)
-    with evaluating(model, training=training), _quiet():
-        short = first_examples(given)
-        try:
-            exported = torch.export.export(model, short, strict=False)
-        except Exception as short_error:  # noqa: BLE001 - export raises all kinds of errors
+    given = fresh(as_tuple(example_inputs))
+    _check_model(model)
+    check_example(given)
+    short = first_examples(given)
+    cold: Exception | None = None
+    ways = [given] if short is given else [short, given]
+    for network, inputs, called in _attempts(model, ways, training=training):
+        with evaluating(network, training=training), _quiet():
             try:
-                if short is given:
-                    raise
-                exported = torch.export.export(model, given, strict=False)
-            except Exception as error:  # noqa: BLE001
-                raise NotExportableError(
-                    f"structure: torch.export cannot trace {type(model).__name__}.forward"
-                    f"{_place(error)}: {_first_line(error)}; expected a forward pass without control flow that "
-                    "depends on values, called as model(*example_inputs)"
-                ) from short_error
-            short = given
-    return replace(_describe(model, exported, short), training=training)
+                exported = torch.export.export(network, fresh(inputs), strict=False)
+            except Exception as error:  # noqa: BLE001 - export raises all kinds of errors
+                cold = cold if called else error
+                continue
+        chooses = any(map(_depends_on_values, exported.graph.nodes))
+        traced = _describe(model, network, exported, given if chooses else inputs)
+        return replace(traced, chooses=chooses, training=training)
+    assert cold is not None
+    raise NotExportableError(
+        f"structure: torch.export cannot trace {type(model).__name__}.forward{place(cold)}: "
+        f"{first_line(cold)}; expected a forward pass without control flow that depends on values, "
+        "called as model(*example_inputs): choose by values with torch.where"
+    ) from cold
+
+
+def _check_model(model: nn.Module) -> None:
+    """Refuse what no export could follow, with a better reason than the export would give.
+
+    Raises:
+        UnsupportedModelError: a parameter has no values yet, or a part of the model is a ``torch.jit`` module.
+    """
+    for name, tensor in named_tensors(model).items():
+        if is_lazy(tensor):
+            raise UnsupportedModelError(
+                f"structure: {name} is not there yet, its layer has not seen an input (a lazy module); "
+                "call the model once on an example first"
+            )
+        if tensor.is_meta:
+            raise UnsupportedModelError(
+                f"structure: {name} is on the meta device and has no values; removal is tried on a "
+                "copy, so put the model on a real one first: model.to_empty(device='cpu'), then load it"
+            )
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnsupportedModelError(
+                f"structure: {name or 'the model'} is a {type(module).__name__} (torch.jit), inside of "
+                "which nobody can look; expected an ordinary module, such as the one that it was "
+                f"scripted or traced from (a {module.original_name})"
+            )
+
+
+def _attempts(
+    model: nn.Module, ways: list[tuple[Any, ...]], *, training: bool
+) -> Iterator[tuple[nn.Module, tuple[Any, ...], bool]]:
+    """Copies of the model, each with inputs to export it for, and whether it has been called with them."""
+    called, inputs = copied(model), ways[0]
+    before = tensors_kept(called)
+    try:
+        check_call(called, inputs, training=training)
+    except UnsupportedModelError:
+        if len(ways) == 1:
+            raise
+        yield from _attempts(model, ways[1:], training=training)
+        return
+    for way in ways:
+        yield copied(model), way, False
+    after = tensors_kept(called)
+    if list(map(id, before)) != list(map(id, after)):
+        yield called, inputs, True
+
+
+def check_call(
+    network: nn.Module, inputs: tuple[Any, ...], *, how: str = "", training: bool = False
+) -> None:
+    """Call a network with inputs of its own; ``how`` it is called is said in the error.
+
+    Raises:
+        UnsupportedModelError: it fails.
+    """
+    try:
+        with evaluating(network, training=training), _quiet():
+            network(*fresh(inputs))
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"structure: {how}{call_failed(network, inputs, error)}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -129,19 +205,24 @@ def first_examples(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _describe(
-    model: nn.Module, exported: torch.export.ExportedProgram, inputs: tuple[Any, ...]
+    model: nn.Module,
+    network: nn.Module,
+    exported: torch.export.ExportedProgram,
+    inputs: tuple[Any, ...],
 ) -> Traced:
-    first, values = first_names(model), named_tensors(model)
+    """What was exported of a copy, under the names of the model; what only the copy has is constant."""
+    first, values = first_names(model), named_tensors(network)
     tensors: dict[str, str] = {}
     constants: dict[str, Tensor] = {}
     for spec in exported.graph_signature.input_specs:
         name, target = spec.arg.name, spec.target
-        buffer = spec.kind is InputKind.BUFFER and target is not None
-        held = buffer and spec.persistent and values[target].is_floating_point()
-        if target is not None and (spec.kind is InputKind.PARAMETER or held):
-            tensors[name] = first[target]
-        elif spec.kind is InputKind.BUFFER and target is not None:
-            constants[name] = values[target]
+        buffer = spec.kind is InputKind.BUFFER
+        if target is not None and (buffer or spec.kind is InputKind.PARAMETER):
+            held = not buffer or (spec.persistent and values[target].is_floating_point())
+            if held and target in first:
+                tensors[name] = first[target]
+            else:
+                constants[name] = values[target]
         elif spec.kind is InputKind.CONSTANT_TENSOR and target is not None:
             constant = exported.constants.get(target)
             if isinstance(constant, torch.Tensor):
@@ -149,6 +230,14 @@ def _describe(
     _drop_unused_(exported.graph_module.graph, tensors)
     shapes = {name: tuple(values[name].shape) for name in dict.fromkeys(first.values())}
     return Traced(exported.graph_module, tensors, constants, shapes, inputs)
+
+
+def _depends_on_values(node: torch.fx.Node) -> bool:
+    """Has one of its results a size that is no number?"""
+    values = pytree.tree_leaves(node.meta.get("val"))
+    return any(
+        not isinstance(n, int) for v in values if isinstance(v, torch.Tensor) for n in v.shape
+    )
 
 
 def _drop_unused_(graph: torch.fx.Graph, tensors: Mapping[str, str]) -> None:
@@ -166,16 +255,3 @@ def _drop_unused_(graph: torch.fx.Graph, tensors: Mapping[str, str]) -> None:
         return node.is_impure() or not own.isdisjoint(node.all_input_nodes)
 
     graph.eliminate_dead_code(stays)
-
-
-def _place(error: Exception) -> str:
-    """Where in the network's own code: the line, its file and number; "" where that is not known."""
-    frame = user_frame(error)
-    if frame is None or not frame.line:
-        return ""
-    return f" at `{frame.line[:80]}` ({Path(frame.filename).name}, line {frame.lineno})"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

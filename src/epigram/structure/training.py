@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
 from epigram.structure.chance import WithoutChance, calm_layers_
-from epigram.structure.copying import copied
+from epigram.structure.copying import copied, fresh
 from epigram.structure.general import for_trials, hollow, without_values
 from epigram.structure.modes import acts_alike
 from epigram.structure.obstacle import Obstacle, from_error
@@ -174,7 +174,7 @@ class _InTraining:
             warnings.simplefilter("ignore")
             torch.manual_seed(_SEED)
             with WithoutChance():
-                leaves = pytree.tree_leaves(self.network(*self.inputs))
+                leaves = pytree.tree_leaves(self.network(*fresh(self.inputs)))
             outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
             buffers = {name: t.clone() for name, t in self.network.named_buffers()}
         cuts: Mapping[str, Mapping[int, IntArray]] = plan or {}

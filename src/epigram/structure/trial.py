@@ -52,7 +52,7 @@ _BUDGET_FLOPS = 100_000_000_000
 
 _UNHEARD = (
     "its removal cannot be judged on this example: masking its units changes nothing; give an example "
-    "with more than one position, and tokens that differ"
+    "with more than one position, tokens that differ, and rows to choose where values choose them"
 )
 
 _ASKED = "forward asks `{}`, and the answer changes with the number of its units"
@@ -86,10 +86,12 @@ def keep_what_can_go(
         for name, obstacle in refused.items()
     )
     hidden = {name for name, product in products.items() if subject.blind or product.single}
+    hidden |= names if propagation.chooses else set()
     for group in removable:
         if group.name in names & hidden and not trial.removals.is_heard(group):
             names.remove(group.name)
-            left += (LeftWhole(group.name, products[group.name].operation, _UNHEARD),)
+            operation = products[group.name].operation if group.name in products else "forward"
+            left += (LeftWhole(group.name, operation, _UNHEARD),)
     free = [group for group in removable if group.name in names]
     following = replace(structure, attributes=tuple(trial.following))
     for name, source in groups_asked_about(following, free, *_readable(subject)).items():

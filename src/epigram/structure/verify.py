@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from epigram.errors import RemovalError
 from epigram.structure.chance import WithoutDropout
-from epigram.structure.copying import copied
+from epigram.structure.copying import copied, fresh
 from epigram.structure.trace import ExampleInputs, as_tuple, evaluating
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _RELATIVE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _COARSE_TOLERANCE = 5e-2
+_NO_NUMBER = "one of the outputs is not a number where the other is one"
+_UNKNOWN = "outputs of both are not numbers (NaN), so nothing can be said; are all weights and inputs finite?"
 
 
 def verify_removal(
@@ -44,17 +46,18 @@ def verify_removal(
         same = not reason and (difference <= allowed or _same_in_double(small, masked, given))
     if not same:
         raise RemovalError(
-            f"verify_removal: {reason or f'the outputs differ by {difference:.3g}'}, expected at most "
-            f"{allowed:.3g}, which is what rounding explains; the smaller network is not the masked one"
+            f"verify_removal: {reason or f'the outputs differ by {difference:.3g}'}, expected those of the "
+            f"masked network, up to the {allowed:.3g} that rounding explains"
         )
     return difference
 
 
 def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
-    """All tensors the model returns in eval mode, without any dropout."""
+    """All tensors and numbers the model returns in eval mode, without any dropout."""
     with evaluating(model), WithoutDropout():
-        leaves = pytree.tree_leaves(model(*inputs))
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        leaves = pytree.tree_leaves(model(*fresh(inputs)))
+    kinds = (torch.Tensor, int, float)  # a width (h.shape[1]) is an output like any other
+    return [torch.as_tensor(leaf) for leaf in leaves if isinstance(leaf, kinds)]
 
 
 def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float, str]:
@@ -72,7 +75,8 @@ def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float, str
         gap = (mine.double() - reference.double()).abs()
         gap[mine == reference] = 0.0
         if gap.isnan().any():
-            return math.nan, 0.0, "one of the outputs is not a number where the other is one"
+            both = bool((mine.isnan() == reference.isnan()).all())
+            return math.nan, 0.0, _UNKNOWN if both else _NO_NUMBER
         found = float(gap.max()), _rounding(reference)
         if found[0] * worst[1] >= worst[0] * found[1]:  # the larger in units of what is allowed
             worst = found

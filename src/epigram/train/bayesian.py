@@ -107,7 +107,8 @@ class BayesianLearner:
         return [{"params": by_role[role], "role": role} for role in sorted(by_role)]
 
     def loss(self, x: Tensor, y: Tensor, *, kl_weight: float) -> StepLoss:
-        outputs = widened(self.module(x))
+        own = x if self.distillation is None else x.clone()  # forward may change its input in place
+        outputs = widened(self.module(own))
         nll = self.loss_fn(outputs, y)
         likelihood = nll if self.distillation is None else self.distillation.mix(nll, outputs, x)
         kl_nats = kl_in_fp32(self.twin)

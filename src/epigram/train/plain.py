@@ -49,7 +49,8 @@ class PlainLearner:
 
     def loss(self, x: Tensor, y: Tensor, *, kl_weight: float) -> StepLoss:
         del kl_weight
-        outputs = widened(self.module(x))
+        own = x if self.distillation is None else x.clone()  # forward may change its input in place
+        outputs = widened(self.module(own))
         nll = self.loss_fn(outputs, y)
         loss = nll if self.distillation is None else self.distillation.mix(nll, outputs, x)
         return StepLoss(loss, nll.detach(), None, count_correct(outputs, y))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from epigram.structure.call import Weight
+from epigram.structure.call import Weight, size_of
 from epigram.structure.labels import INPUT
-from epigram.structure.rules import opaque
+from epigram.structure.rules import chosen
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -46,12 +46,19 @@ def expand(call: Call) -> Value:
 
 
 def pick(call: Call) -> Value:
-    """Indexing by constants; an index that depends on the input could take any unit."""
+    """Indexing by constants; an index that depends on the input could take any unit of its axis."""
     nodes = call.node.all_input_nodes
     constants = {node: call.engine.constant(node) for node in nodes[1:]}
     if any(value is None for value in constants.values()):
-        return opaque.rule(call)
+        return chosen.index(call, constants)
     return _run(call, constants)
+
+
+def repeat(call: Call) -> Value:
+    """Each element as often as a number says, or as the values of a tensor do."""
+    if isinstance(call.get("repeats"), int):
+        return move(call)
+    return chosen.repeats(call)
 
 
 def pad(call: Call) -> Value:
@@ -100,6 +107,9 @@ def _parts(call: Call) -> Value:
 
 def _run(call: Call, constants: dict[Node, Any]) -> Value:
     def labels_of(node: Node) -> Any:
+        size = node.meta.get("val")
+        if isinstance(size, int | torch.SymInt):
+            return size_of(size)
         constant = constants.get(node)
         return call.engine.stream(node) if constant is None else constant
 
@@ -131,6 +141,7 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
     **dict.fromkeys(("index", "index_select", "gather", "take_along_dim"), pick),
+    "repeat_interleave": repeat,
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     **dict.fromkeys(
         [
@@ -164,7 +175,6 @@ RULES: dict[str, Rule] = {
             "unsafe_chunk",
             "unbind",
             "repeat",
-            "repeat_interleave",
             "tile",
             "roll",
             "flip",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from epigram.structure.call import Call, Value, opaque_like
+from epigram.structure.call import Call, Value, opaque_like, sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +30,6 @@ def pin_everything(space: LabelSpace, streams: list[Tensor], result: Any, cause:
         space.pin(labels, cause)
     if isinstance(result, tuple | list):
         return [opaque_like(value) for value in result]
-    if isinstance(result, torch.Tensor) and streams and result.shape == streams[0].shape:
+    if isinstance(result, torch.Tensor) and streams and sizes(result) == streams[0].shape:
         return streams[0]
     return opaque_like(result)

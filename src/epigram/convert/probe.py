@@ -1,51 +1,71 @@
-"""One forward pass that is watched: which layers are really called, and how."""
+"""Forward passes that are watched: which layers are really called, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from epigram.convert.example_axes import Read, Reads, example_axes
 from epigram.structure.trace import evaluating
 
 
-def why_not_by_call(
+@dataclass(frozen=True)
+class Calls:
+    """How a network calls its layers.
+
+    Attributes:
+        stays: name -> why a counterpart could not stand in for the layer.
+        axes: name -> the axis of what the layer reads that holds the examples.
+        off_axis: name -> why there is none that a scale's draw fits.
+    """
+
+    stays: Mapping[str, str]
+    axes: Mapping[str, int]
+    off_axis: Mapping[str, str]
+
+
+def watched_calls(
     model: nn.Module, example_inputs: tuple[Any, ...], chosen: Sequence[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Layers that a counterpart could not stand in for, and those whose input no scale can act on.
+) -> Calls:
+    """Layers that a counterpart could not stand in for, and where the others have the examples.
 
     A layer whose weight is used by other code than its own ``forward`` (``F.linear(x, layer.weight)``)
     would be read at its mean there, without noise; one that is never called would only ever hear of
-    its KL. A layer that does not see the examples on axis 0 cannot take a scale's draw.
+    its KL. A layer that does not have the examples on one axis cannot take a scale's draw.
 
     Args:
-        model: in any mode; it is called once in ``eval()`` and left as it was.
+        model: in any mode; it is called once in ``eval()`` and left as it was. A copy is called with one
+            example more.
         example_inputs: its positional arguments.
         chosen: the layers in question.
-
-    Returns:
-        Name -> why it stays deterministic; name -> why no scale acts on its input.
     """
-    watch = _Watch(model, chosen)
-    with evaluating(model), without_fast_path(), _uncompiled(model), watch.hooks(), watch:
-        model(*example_inputs)
+    watch = _watched(model, example_inputs, chosen)
     outside = dict.fromkeys(watch.used_outside, "its weight is used outside of its own forward")
     never = {
         name: "forward does not call it on the example"
         for name in chosen
-        if name not in watch.batches and name not in outside
+        if name not in watch.reads and name not in outside
     }
-    examples = examples_in(example_inputs)
-    off_axis = {
-        name: f"{name} does not read the examples on axis 0"
-        for name, sizes in watch.batches.items()
-        if examples is not None and sizes != {examples}
-    }
-    return {**outside, **never}, off_axis
+
+    def reads_of(inputs: tuple[Any, ...]) -> Reads:
+        return _watched(copy.deepcopy(model), inputs, chosen).reads
+
+    axes, off_axis = example_axes(example_inputs, watch.reads, reads_of)
+    return Calls({**outside, **never}, axes, off_axis)
+
+
+def _watched(model: nn.Module, inputs: tuple[Any, ...], chosen: Sequence[str]) -> _Watch:
+    watch = _Watch(model, chosen)
+    with evaluating(model), without_fast_path(), _uncompiled(model), watch.hooks(), watch:
+        model(*inputs)
+    return watch
 
 
 @contextmanager
@@ -85,7 +105,7 @@ class _Watch(TorchFunctionMode):
         }
         self._running: list[str] = []
         self.used_outside: dict[str, None] = {}
-        self.batches: dict[str, set[int]] = {}
+        self.reads: dict[str, list[tuple[Read, ...]]] = {}
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -99,10 +119,11 @@ class _Watch(TorchFunctionMode):
 
     def _enter(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            del module
             self._running.append(name)
-            size = examples_in((*args, *kwargs.values()))
-            self.batches.setdefault(name, set()).add(-1 if size is None else size)
+            inputs = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+            read = 3 if isinstance(module, nn.MultiheadAttention) else 1  # masks are no inputs
+            noted = tuple(Read.of(module, x) for x in inputs[:read])
+            self.reads.setdefault(name, []).append(noted)
 
         return hook
 
@@ -126,17 +147,3 @@ class _Watch(TorchFunctionMode):
                     if name is not None and name not in self._running:
                         self.used_outside[name] = None
         return result
-
-
-def examples_in(values: Iterable[Any]) -> int | None:
-    """How many examples a call is about: the first tensor's first axis, or a list's single examples.
-
-    A list of tensors of up to three axes (images of different sizes) is one of examples; one of larger
-    tensors (maps of several scales) has the examples on their first axis. None: no tensor at all.
-    """
-    for value in values:
-        if isinstance(value, Tensor) and value.dim():
-            return value.shape[0]
-        if isinstance(value, list | tuple) and value and isinstance(value[0], Tensor):
-            return len(value) if value[0].dim() <= 3 else value[0].shape[0]
-    return None

@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from epigram.convert.cutting import Cut, cut_positions_, cut_scale_, cut_units_
+from epigram.convert.example_axes import examples_in
 from epigram.convert.kept import Kept
 from epigram.convert.posterior import TensorPosterior, posterior_of
-from epigram.convert.probe import examples_in, without_fast_path
+from epigram.convert.probe import without_fast_path
 from epigram.convert.readers import plain_counterparts, variational_readers, with_replaced
 from epigram.convert.reading import attach_scales_
 from epigram.layers import VariationalLayer, shared_draws, total_kl_nats

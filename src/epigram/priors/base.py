@@ -108,7 +108,7 @@ class GroupScale(nn.Module, ABC):
 
         Raises:
             UnsupportedModelError: the shared draw is for another number of examples, that is, the
-                reader's first axis does not hold the examples the network was called with.
+                reader's axis of examples does not hold those the network was called with.
         """
         shared = self.shared_draw
         draws = batch if self.per_example else 1
@@ -117,8 +117,8 @@ class GroupScale(nn.Module, ABC):
         if shared.batch != batch:
             raise UnsupportedModelError(
                 f"{type(self).__name__} of {self.units} units: a reader has {batch} examples on "
-                f"its first axis, but the draw is shared by {shared.batch}; expected every reader to "
-                "keep the examples on axis 0. Leave the reshaped layer without a scale"
+                f"its axis of examples, but the draw is shared by {shared.batch}; expected every reader "
+                "to keep the examples on one axis. Leave the reshaped layer without a scale"
             )
         if shared.values is None:
             shared.values = self.sample(draws)

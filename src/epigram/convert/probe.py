@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from epigram.convert.example_axes import Read, Reads, example_axes
 from epigram.structure.trace import evaluating
+from epigram.structure.transformers import without_fast_path
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,6 @@ def _watched(model: nn.Module, inputs: tuple[Any, ...], chosen: Sequence[str]) -
     with evaluating(model), without_fast_path(), _uncompiled(model), watch.hooks(), watch:
         model(*inputs)
     return watch
-
-
-@contextmanager
-def without_fast_path() -> Iterator[None]:
-    """Keep torch's fused encoder kernels from computing with layers' weights instead of calling them."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

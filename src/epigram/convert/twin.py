@@ -21,7 +21,6 @@ from epigram.convert.cutting import Cut, cut_positions_, cut_scale_, cut_units_
 from epigram.convert.example_axes import examples_in
 from epigram.convert.kept import Kept
 from epigram.convert.posterior import TensorPosterior, posterior_of
-from epigram.convert.probe import without_fast_path
 from epigram.convert.readers import plain_counterparts, variational_readers, with_replaced
 from epigram.convert.reading import attach_scales_
 from epigram.layers import VariationalLayer, shared_draws, total_kl_nats
@@ -29,6 +28,7 @@ from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
 from epigram.structure import rebase
 from epigram.structure.surgery import copied
+from epigram.structure.transformers import without_fast_path
 
 
 class Twin(nn.Module):

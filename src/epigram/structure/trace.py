@@ -16,6 +16,7 @@ from torch.export.graph_signature import InputKind
 
 from epigram.errors import UnsupportedModelError
 from epigram.structure.lines import user_frame
+from epigram.structure.transformers import without_fast_path, without_mask_detection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +87,7 @@ def trace(model: nn.Module, example_inputs: ExampleInputs) -> Traced:
         NotExportableError: ``torch.export`` cannot follow the forward pass.
     """
     given = as_tuple(example_inputs)
-    with evaluating(model), _quiet():
+    with evaluating(model), _quiet(), without_fast_path(), without_mask_detection():
         short = _first_examples(given)
         try:
             exported = torch.export.export(model, short, strict=False)
@@ -120,7 +121,8 @@ def _quiet() -> Iterator[None]:
 
 def _first_examples(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """At most two examples of the batch, where all inputs agree on what the batch is."""
-    sizes = {x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else 0 for x in inputs}
+    plain = [isinstance(x, torch.Tensor) and x.dim() > 0 and not x.is_nested for x in inputs]
+    sizes = {x.shape[0] if is_plain else 0 for x, is_plain in zip(inputs, plain, strict=True)}
     if len(sizes) != 1 or max(sizes) <= _TRACE_BATCH:
         return inputs
     return tuple(x[:_TRACE_BATCH] for x in inputs)

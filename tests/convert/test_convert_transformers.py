@@ -308,3 +308,19 @@ def test_heads_of_windows_have_no_scale() -> None:
     twin = bayesianize(Windows(), x)
     assert twin.unscaled == {"attention": "attention does not read the examples on one axis"}
     twin.train()(x).sum().backward()
+
+
+def test_what_the_first_input_counts_are_no_examples_unless_the_output_has_them() -> None:
+    """An adjacency matrix: each node of a graph would have a draw of its own."""
+
+    class Graphs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, adjacent: Tensor, x: Tensor) -> Tensor:
+            return self.head(self.stem(adjacent @ x).relu())
+
+    twin = bayesianize(Graphs(), (torch.randn(5, 5), torch.randn(4, 5, 6)))
+    assert "the first input counts them, that of the output does not" in twin.unscaled["stem"]
+    assert not twin.names

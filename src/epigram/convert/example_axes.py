@@ -4,7 +4,8 @@
     reads  [length, N, width]     against     [length, N + 1, width]     ->  axis 1
 
 Sizes alone can deceive: where ``forward`` says ``view(4, -1, width)`` of 4 examples, a fifth makes more places.
-So what the first N examples had there must be there still, place by place.
+So what the first N examples had there must be there still, place by place. And the first input may be no batch
+(an adjacency matrix): the output has to have one more, too.
 """
 
 from __future__ import annotations
@@ -45,36 +46,45 @@ Reads: TypeAlias = Mapping[str, Sequence[tuple[Read, ...]]]
 """Layer -> for each call, the tensors it was given."""
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One call of a network: what its layers were given, and the size of its output's first axis."""
+
+    reads: Reads
+    outputs: int | None
+
+
 def example_axes(
-    example_inputs: tuple[Any, ...], reads: Reads, watched: Callable[[tuple[Any, ...]], Reads]
+    example_inputs: tuple[Any, ...], seen: Pass, watched: Callable[[tuple[Any, ...]], Pass]
 ) -> tuple[dict[str, int], dict[str, str]]:
     """On which axis each layer has the examples, in all its calls and all that it reads.
 
     Args:
         example_inputs: the positional arguments of one call of the network.
-        reads: what its layers were given in that call.
-        watched: the same of a call with others, if the network takes them.
+        seen: that call.
+        watched: a call with others, if the network takes them.
 
     Returns:
         Name -> axis; name -> why there is none that a scale's draw fits.
     """
     examples = examples_in(example_inputs)
     if examples is None:
-        return dict.fromkeys(reads, 0), {}
+        return dict.fromkeys(seen.reads, 0), {}
     grown = _with_one_more(example_inputs, examples, watched)
+    hint = "try an example whose examples differ, and are not as many as its positions"
+    if grown is not None and (seen.outputs, grown.outputs) != (examples, examples + 1):
+        grown = None
+        hint = "the first axis of the first input counts them, that of the output does not"
     axes: dict[str, int] = {}
     reasons: dict[str, str] = {}
-    for name, calls in reads.items():
-        others = grown.get(name, ()) if grown is not None else calls
+    for name, calls in seen.reads.items():
+        others = grown.reads.get(name, ()) if grown is not None else calls
         found = {_NOWHERE}
         if [len(call) for call in calls] == [len(call) for call in others]:
             pairs = zip(_flat(calls), _flat(others), strict=True)
             found = {_axis(read, other, examples) for read, other in pairs}
         if _UNSURE in found:
-            reasons[name] = (
-                f"on which axis {name} reads the examples cannot be told: try an example whose examples "
-                "differ, and are not as many as its positions"
-            )
+            reasons[name] = f"on which axis {name} reads the examples cannot be told: {hint}"
         elif len(found) > 1 or _NOWHERE in found:
             reasons[name] = f"{name} does not read the examples on one axis"
         else:
@@ -83,8 +93,8 @@ def example_axes(
 
 
 def _with_one_more(
-    inputs: tuple[Any, ...], examples: int, watched: Callable[[tuple[Any, ...]], Reads]
-) -> Reads | None:
+    inputs: tuple[Any, ...], examples: int, watched: Callable[[tuple[Any, ...]], Pass]
+) -> Pass | None:
     """What is read with one example more, in all inputs or in the first; None if neither works."""
     for count in (len(inputs), 1):
         more = [one_more(value, examples) for value in inputs[:count]]

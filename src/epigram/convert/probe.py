@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
-from epigram.convert.example_axes import Read, Reads, example_axes
+from epigram.convert.example_axes import Pass, Read, example_axes
 from epigram.structure.trace import evaluating
 from epigram.structure.transformers import without_fast_path
 
@@ -54,17 +55,17 @@ def watched_calls(
         if name not in watch.reads and name not in outside
     }
 
-    def reads_of(inputs: tuple[Any, ...]) -> Reads:
-        return _watched(copy.deepcopy(model), inputs, chosen).reads
+    def another(inputs: tuple[Any, ...]) -> Pass:
+        return _watched(copy.deepcopy(model), inputs, chosen).seen()
 
-    axes, off_axis = example_axes(example_inputs, watch.reads, reads_of)
+    axes, off_axis = example_axes(example_inputs, watch.seen(), another)
     return Calls({**outside, **never}, axes, off_axis)
 
 
 def _watched(model: nn.Module, inputs: tuple[Any, ...], chosen: Sequence[str]) -> _Watch:
     watch = _Watch(model, chosen)
     with evaluating(model), without_fast_path(), _uncompiled(model), watch.hooks(), watch:
-        model(*inputs)
+        watch.output = model(*inputs)
     return watch
 
 
@@ -95,6 +96,13 @@ class _Watch(TorchFunctionMode):
         self._running: list[str] = []
         self.used_outside: dict[str, None] = {}
         self.reads: dict[str, list[tuple[Read, ...]]] = {}
+        self.output: Any = None
+
+    def seen(self) -> Pass:
+        """What example axes are told from."""
+        leaves = pytree.tree_leaves(self.output)
+        sizes = (x.shape[0] for x in leaves if isinstance(x, Tensor) and x.dim())
+        return Pass(self.reads, next(sizes, None))
 
     @contextmanager
     def hooks(self) -> Iterator[None]:

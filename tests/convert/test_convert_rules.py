@@ -148,7 +148,7 @@ def test_a_linear_layer_in_other_words_is_one_and_its_units_go() -> None:
     torch.testing.assert_close(small(x), twin(x))
 
 
-def test_examples_off_axis_0_leave_a_reader_without_a_scale() -> None:
+def test_examples_on_no_axis_of_their_own_leave_a_reader_without_a_scale() -> None:
     """Windows on the batch axis: no draw per example fits them."""
 
     class Windows(nn.Module):
@@ -163,6 +163,6 @@ def test_examples_off_axis_0_leave_a_reader_without_a_scale() -> None:
 
     x = torch.randn(3, 8, 4)
     twin = bayesianize(Windows(), x)
-    assert twin.unscaled == {"stem": "mix does not read the examples on axis 0"}
+    assert twin.unscaled == {"stem": "mix does not read the examples on one axis"}
     assert "mix" in twin.names
     twin.train()(x)

@@ -227,3 +227,100 @@ def test_what_an_attention_reads_of_the_input_cannot_leave(case: str, batch_firs
     out = twin.train()(*inputs)
     (out[0] if isinstance(out, tuple) else out).square().sum().backward()
     torch.testing.assert_close(twin.eval().plain()(*inputs), expected, rtol=1e-12, atol=1e-12)
+
+
+class SequenceFirst(nn.Module):
+    """Takes examples on axis 0 and attends with torch's default, places on axis 0."""
+
+    def __init__(self, attending: nn.Module, *, batch: int | None = None) -> None:
+        super().__init__()
+        self.stem, self.attending, self.head = nn.Linear(6, 8), attending, nn.Linear(8, 3)
+        self.inputs = {nn.MultiheadAttention: 3, nn.Transformer: 2}.get(type(attending), 1)
+        self.batch = batch
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).view(self.batch or len(x), -1, 8).permute(1, 0, 2)
+        y = self.attending(*[x] * self.inputs)
+        return self.head((y[0] if isinstance(y, tuple) else y).mean(0))
+
+
+SEQUENCE_FIRST = {
+    "attention": lambda: nn.MultiheadAttention(8, 2),
+    "encoder": lambda: nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(8, 2, 16, 0.0), 1, enable_nested_tensor=False
+    ),
+    "transformer": lambda: nn.Transformer(8, 2, 1, 1, 16, 0.0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
+@pytest.mark.parametrize("places", [5, 4], ids=["more places", "as many places"])
+@pytest.mark.parametrize("kind", SEQUENCE_FIRST)
+def test_each_example_has_its_draw_where_attention_has_them_on_axis_1(
+    kind: str, places: int
+) -> None:
+    torch.manual_seed(0)
+    network = SequenceFirst(SEQUENCE_FIRST[kind]()).double().eval()
+    x = torch.randn(4, places, 6, dtype=torch.float64)
+    twin = bayesianize(network, x)
+    assert not twin.unscaled
+    torch.testing.assert_close(twin(x), network(x), rtol=1e-12, atol=1e-12)
+    twin.train()
+    (twin(x).square().sum() + twin.kl_nats() / 100).backward()
+    assert all(torch.isfinite(p.grad).all() for p in twin.parameters())
+    for name in twin.names:
+        outputs = []
+        for changed in (1.0, 0.5):
+            torch.manual_seed(3)
+            with torch.no_grad(), shared_draws([twin.scale(n) for n in twin.names], 4):
+                for other in twin.names:
+                    draw = torch.ones(4, twin.scale(other).units, dtype=torch.float64)
+                    draw[2] = changed if other == name else 1.0
+                    twin.scale(other).shared_draw.values = draw
+                outputs.append(twin.network(x))
+        differs = (outputs[0] != outputs[1]).any(1).tolist()
+        assert differs == [False, False, True, False], name
+
+
+def test_where_the_axis_of_the_examples_cannot_be_known_heads_have_no_scale() -> None:
+    """As many places as examples, all alike, or of a batch that is written as a number."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 4, 6, dtype=torch.float64)
+    for batch, example in ((4, x), (None, torch.ones_like(x))):
+        network = SequenceFirst(nn.MultiheadAttention(8, 2), batch=batch).double().eval()
+        twin = bayesianize(network, example)
+        assert "on which axis attending reads" in twin.unscaled["attending"]
+        twin.train()(x).sum().backward()
+
+
+def test_heads_of_windows_have_no_scale() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(6, 2), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            windows = x.reshape(-1, 2, 6).transpose(0, 1)
+            y = self.attention(windows, windows, windows)[0].transpose(0, 1)
+            return self.head(y.reshape(x.shape)).mean(1)
+
+    x = torch.randn(2, 4, 6)
+    twin = bayesianize(Windows(), x)
+    assert twin.unscaled == {"attention": "attention does not read the examples on one axis"}
+    twin.train()(x).sum().backward()
+
+
+def test_what_the_first_input_counts_are_no_examples_unless_the_output_has_them() -> None:
+    """An adjacency matrix: each node of a graph would have a draw of its own."""
+
+    class Graphs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, adjacent: Tensor, x: Tensor) -> Tensor:
+            return self.head(self.stem(adjacent @ x).relu())
+
+    twin = bayesianize(Graphs(), (torch.randn(5, 5), torch.randn(4, 5, 6)))
+    assert "the first input counts them, that of the output does not" in twin.unscaled["stem"]
+    assert not twin.names

@@ -69,7 +69,7 @@ def test_its_twin_has_scales_where_examples_can_be_told_apart(detector: nn.Modul
     example = (list(IMAGES),)
     twin = bayesianize(detector, example)
     assert twin.names == ("body.0",)
-    assert "axis 0" in twin.unscaled["head.0"]
+    assert "on one axis" in twin.unscaled["head.0"]
     torch.testing.assert_close(twin.eval()(*example), detector(*example), rtol=0, atol=1e-12)
     twin.train()
     loss = twin(*example).square().mean() + twin.kl_nats() / 1000

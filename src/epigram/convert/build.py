@@ -12,13 +12,18 @@ from torch import Tensor, nn
 
 from epigram.convert.gathered import GatheredReader
 from epigram.convert.kept import position_key
-from epigram.convert.probe import kept_example, watched_call
+from epigram.convert.probe import Calls, kept_example, watched_calls
 from epigram.convert.readers import variational_readers, with_replaced
 from epigram.convert.reading import read_by
 from epigram.convert.rules import Choice, Frozen, Ignored, choose
 from epigram.convert.settings import PosteriorSettings, PriorName
 from epigram.convert.twin import Twin
-from epigram.layers import NORMALISATION, VariationalMultiheadAttention, from_plain
+from epigram.layers import (
+    NORMALISATION,
+    VariationalMultiheadAttention,
+    from_plain,
+    variational_layers,
+)
 from epigram.priors import GroupScale
 from epigram.records import Structure
 from epigram.structure import OnFailure, analyse
@@ -71,11 +76,12 @@ def bayesianize(
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     choice = choose(model, ignored_layers, frozen=frozen).checked(model)
     structure = structure or analyse(model, example_inputs, on_failure=settings.on_failure)
-    seen = watched_call(model, inputs, choice.variational)
-    choice = choice.without(seen.not_called).checked(model)
-    positions = _position_axes(structure, choice, seen.off_axis) if settings.positions else {}
+    calls = watched_calls(model, inputs, choice.variational)
+    choice = choice.without(calls.stays).checked(model)
+    positions = _position_axes(structure, choice, calls) if settings.positions else {}
     network = _converted(model, choice, positions, settings)
-    unscaled = _without_scale(structure, network, choice, seen.off_axis)
+    _tell_example_axes_(network, calls)
+    unscaled = _without_scale(structure, network, choice, calls)
     first = next(model.parameters())
     dtype = torch.float64 if first.dtype == torch.float64 else None
     scales: dict[str, GroupScale] = {
@@ -94,7 +100,7 @@ def bayesianize(
         unscaled=unscaled,
         normalised=_normalised(structure, choice),
         example=kept_example(inputs),
-        examples_at=seen.examples_at,
+        examples_at=calls.examples_at,
     )
     return twin.to(first.device).train(model.training)
 
@@ -138,9 +144,14 @@ def _converted(
     return with_replaced(network, new)
 
 
-def _position_axes(
-    structure: Structure, choice: Choice, off_axis: Mapping[str, str]
-) -> dict[str, str]:
+def _tell_example_axes_(network: nn.Module, calls: Calls) -> None:
+    """Tell every variational layer which axis holds the examples; an attention's have the attention's."""
+    for name, axis in calls.axes.items():
+        for layer in variational_layers(network.get_submodule(name)):
+            layer.example_axis = axis
+
+
+def _position_axes(structure: Structure, choice: Choice, calls: Calls) -> dict[str, str]:
     """Module -> its position axis, for the chosen layers that read positions along axis 1.
 
     An attention's projections are none: what they read cannot be gathered for each of them.
@@ -152,11 +163,11 @@ def _position_axes(
         for path, _, leaf in [axis.tensor.rpartition(".")]
         if axis.axis == 1 and leaf == "weight" and keys[position_key(axis)] == 1
     }
-    return {n: axes[n] for n in choice.variational if n in axes and n not in off_axis}
+    return {n: axes[n] for n in choice.variational if n in axes and n not in calls.off_axis}
 
 
 def _without_scale(
-    structure: Structure, network: nn.Module, choice: Choice, off_axis: Mapping[str, str]
+    structure: Structure, network: nn.Module, choice: Choice, calls: Calls
 ) -> dict[str, str]:
     """Group -> why it has no scale: all who read it must be able to see one draw."""
     readers = {reader.weight for reader in variational_readers(network)}
@@ -172,13 +183,15 @@ def _without_scale(
             found[group.name] = "no layer reads it"
         for tensor in tensors:
             path = tensor.rpartition(".")[0]
+            attention = path.removesuffix(".out_proj")
+            off_axis = calls.off_axis.get(path) or calls.off_axis.get(attention)
             if tensor not in readers:
                 why = choice.deterministic.get(path, "deterministic")
                 found.setdefault(
                     group.name, f"read by {path or tensor}, which stays as it is: {why}"
                 )
-            elif path in off_axis:
-                found.setdefault(group.name, off_axis[path])
+            elif off_axis is not None:
+                found.setdefault(group.name, off_axis)
     return found
 
 

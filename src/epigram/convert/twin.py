@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from epigram.convert.cutting import Cut, cut_positions_, cut_scale_, cut_units_
+from epigram.convert.example_axes import examples_in
 from epigram.convert.kept import Kept
 from epigram.convert.posterior import TensorPosterior, posterior_of
-from epigram.convert.probe import examples_in, without_fast_path
 from epigram.convert.readers import plain_counterparts, variational_readers, with_replaced
 from epigram.convert.reading import attach_scales_
 from epigram.errors import RemovalError
@@ -30,6 +30,7 @@ from epigram.priors import GroupScale
 from epigram.records import BoolArray, IntArray, Structure
 from epigram.structure import rebase, why_not_exact
 from epigram.structure.copying import copied
+from epigram.structure.transformers import without_fast_path
 
 
 class Twin(nn.Module):
@@ -47,7 +48,7 @@ class Twin(nn.Module):
         unscaled: groups without a scale, and why.
         normalised: groups whose readers are all followed by a normalisation.
         example: what the network is called with, for cuts to be tried on; None = they are not.
-        examples_at: which of the sizes in a call is the number of examples (``probe.sizes_in``).
+        examples_at: which of the sizes in a call is the number of examples (``example_axes.sizes_in``).
 
     Attributes:
         structure: of the network as it is now.

@@ -47,6 +47,7 @@ class VariationalLayer(PosteriorParameters, ABC):
     of the input unit the weight reads; the bias has the prior N(0, 1). ``scale_uses`` is a plain list
     that may be replaced; scales in it are not submodules of the layer. So may ``noise``: "outputs" draws
     those of every example apart, "weights" the weights, once a call: half the arithmetic, gradients that vary more.
+    And ``example_axis``: which axis of the input holds the examples, each with a z of its own.
 
     Args:
         plain: the torch layer this one is the counterpart of; its starting weights become the means.
@@ -67,6 +68,8 @@ class VariationalLayer(PosteriorParameters, ABC):
     plain_class: ClassVar[type[nn.Module]]
     input_axis: ClassVar[int] = 1
     spatial_dims: ClassVar[int] = 0
+
+    example_axis: int = 0
 
     def __init__(
         self,
@@ -165,18 +168,19 @@ class VariationalLayer(PosteriorParameters, ABC):
         return apply(x.square(), self.weight_input_logvar.exp(), None)
 
     def _is_batched(self, x: Tensor) -> bool:
-        return x.dim() > self.spatial_dims + 1
+        return x.dim() > self.spatial_dims + 1 + self.example_axis
 
     def _examples(self, x: Tensor) -> int:
-        return x.shape[0] if self._is_batched(x) else 1
+        return x.shape[self.example_axis] if self._is_batched(x) else 1
 
     def _aligned(self, factor: Tensor, x: Tensor) -> Tensor:
         """``factor`` ([in] or [batch, in]) shaped to multiply ``x``, in the type of ``x``."""
         factor = factor.to(x.dtype)
         inputs = factor.shape[-1]
         if factor.dim() == 2 and self._is_batched(x):
-            between = [1] * (x.dim() - 2 - self.spatial_dims)
-            return factor.view(factor.shape[0], *between, inputs, *[1] * self.spatial_dims)
+            shape = [1] * x.dim()
+            shape[self.example_axis], shape[-1 - self.spatial_dims] = factor.shape
+            return factor.view(shape)
         return factor.reshape(inputs, *[1] * self.spatial_dims)
 
     # --- what others ask -----------------------------------------------------------------------

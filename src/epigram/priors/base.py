@@ -10,13 +10,25 @@ unit 1   │ q(z_1)   kl_nats (once, not per reader) │    that reads the group
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from epigram.errors import ConfigError, UnsupportedModelError
+from epigram.priors.again import (
+    Noted,
+    RecentDraws,
+    backward_pass,
+    digest,
+    drawing_from,
+    in_checkpoint,
+    outside_of_checkpoint,
+    place_of,
+)
 
 
 class SharedDraw:
@@ -25,6 +37,9 @@ class SharedDraw:
     def __init__(self, batch: int) -> None:
         self.batch = batch
         self.values: Tensor | None = None
+        self.gradients = torch.is_grad_enabled()
+        self.during = -1 if torch.compiler.is_compiling() else backward_pass()
+        self.noted: Noted | None = None
 
 
 class GroupScale(nn.Module, ABC):
@@ -60,6 +75,7 @@ class GroupScale(nn.Module, ABC):
         self.logvar_min = logvar_min
         self.logvar_max = logvar_max
         self.shared_draw: SharedDraw | None = None
+        self.recent = RecentDraws()
 
     @property
     @abstractmethod
@@ -104,25 +120,74 @@ class GroupScale(nn.Module, ABC):
     def draw(self, batch: int) -> Float[Tensor, "draws units"]:
         """The draw a reader uses: the shared one inside ``shared_draws``, a fresh one elsewhere.
 
-        Has a row for each of the ``batch`` examples, or, without ``per_example``, one for all.
+        Has a row for each of the ``batch`` examples, or, without ``per_example``, one for all. Where a
+        backward pass computes a checkpointed block of a forward pass again, it is that pass's draw.
 
         Raises:
             UnsupportedModelError: the shared draw is for another number of examples, that is, the
-                reader's first axis does not hold the examples the network was called with.
+                reader's axis of examples does not hold those the network was called with; or a block is
+                computed again, and nobody can say which draw it saw.
         """
         shared = self.shared_draw
-        draws = batch if self.per_example else 1
+        compiled = torch.compiler.is_compiling()
+        if self.recent.any and (shared is None if compiled else backward_pass() != -1):
+            again: Tensor | None = self._drawn_again(batch)
+            if again is not None:
+                return again
         if shared is None:
-            return self.sample(draws)
-        if shared.batch != batch:
+            return self.sample(self._draws(batch))
+        self._check_batch(shared.batch, batch)
+        if not compiled and shared.gradients:
+            return self._noting(shared)
+        if shared.values is None:
+            shared.values = self.sample(self._draws(batch))
+        return shared.values
+
+    def _draws(self, batch: int) -> int:
+        return batch if self.per_example else 1
+
+    def _check_batch(self, expected: int, batch: int) -> None:
+        if expected != batch:
             raise UnsupportedModelError(
                 f"{type(self).__name__} of {self.units} units: a reader has {batch} examples on "
-                f"its first axis, but the draw is shared by {shared.batch}; expected every reader to "
-                "keep the examples on axis 0. Leave the reshaped layer without a scale"
+                f"its axis of examples, but the draw is shared by {expected}; expected every reader "
+                "to keep the examples on one axis. Leave the reshaped layer without a scale"
             )
+
+    def _noting(self, shared: SharedDraw) -> Tensor:
+        """The shared draw; where it was drawn, and where checkpointed blocks read it, is noted."""
+        inside = in_checkpoint()
+        place = place_of(self._device()) if inside or shared.values is None else None
         if shared.values is None:
-            shared.values = self.sample(draws)
+            with outside_of_checkpoint() if inside else nullcontext():
+                shared.values = self.sample(self._draws(shared.batch))
+            shared.noted = Noted(shared.batch, place)
+            self.recent.add(shared.noted)
+        if inside and place is not None and shared.noted is not None:
+            shared.noted.reads.add(digest(place))
         return shared.values
+
+    @_disable_dynamo  # torch.compiler.disable would import the compiler here
+    def _drawn_again(self, batch: int) -> Tensor | None:
+        """The draw of the forward pass of which a backward pass computes a block again; None if none does."""
+        current, shared = backward_pass(), self.shared_draw
+        set_by_hand = shared is not None and shared.values is not None and shared.noted is None
+        if current == -1 or set_by_hand or (shared is not None and shared.during == current):
+            return None
+        device = self._device()
+        place = place_of(device)
+        noted = self.recent.read_at(place)
+        self._check_batch(noted.batch, batch)
+        assert noted.start is not None
+        with outside_of_checkpoint():
+            if place is not None and torch.equal(noted.start, place):  # it was the block that drew
+                return self.sample(self._draws(batch))
+            with drawing_from(noted.start, device):
+                return self.sample(self._draws(batch))
+
+    def _device(self) -> torch.device:
+        first = next(iter(self._parameters.values()), None)
+        return torch.device("cpu") if first is None else first.device
 
     @torch.no_grad()
     def clamp_(self) -> None:

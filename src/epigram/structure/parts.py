@@ -9,6 +9,7 @@ it may.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from epigram.records import Attribute, Group, LeftWhole, PositionAxis
 from epigram.structure.copying import copied, fresh
 from epigram.structure.grouping import SizedStructure
 from epigram.structure.trace import as_tuple, evaluating, first_names, named_tensors
+from epigram.structure.transformers import without_fast_path
 from epigram.structure.trial import confirmed
 
 if TYPE_CHECKING:
@@ -82,11 +84,10 @@ def _watched(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, _Call]:
 
     def enter(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            del module
             call = calls[name]
             call.modules_above.add(frozenset(running))
-            if call.inputs is None and not kwargs:
-                call.inputs = args
+            if call.inputs is None:
+                call.inputs = _by_position(module, args, kwargs)
             running.append(name)
 
         return hook
@@ -94,12 +95,27 @@ def _watched(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, _Call]:
     def leave(*_: Any) -> None:
         running.pop()
 
-    with evaluating(model), ExitStack() as stack:
+    with evaluating(model), without_fast_path(), ExitStack() as stack:
         for name, module in model.named_modules():
             stack.callback(module.register_forward_pre_hook(enter(name), with_kwargs=True).remove)
             stack.callback(module.register_forward_hook(leave, always_call=True).remove)
         model(*inputs)
     return calls
+
+
+def _by_position(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, ...] | None:
+    """What a module was called with, as positional arguments; None where it takes some by keyword only."""
+    if not kwargs:
+        return args
+    try:
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return None
+    given = set(bound.arguments)
+    bound.apply_defaults()
+    return None if given.intersection(bound.kwargs) or "kwargs" in given else bound.args
 
 
 def _descend(

@@ -19,6 +19,7 @@ from epigram.errors import UnsupportedModelError
 from epigram.structure.copying import copied, fresh, tensors_kept
 from epigram.structure.example import call_failed, check_example
 from epigram.structure.lines import first_line, place
+from epigram.structure.transformers import without_fast_path, without_mask_detection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +104,12 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, training: bool = F
     cold: Exception | None = None
     ways = [given] if short is given else [short, given]
     for network, inputs, called in _attempts(model, ways, training=training):
-        with evaluating(network, training=training), _quiet():
+        with (
+            evaluating(network, training=training),
+            _quiet(),
+            without_fast_path(),
+            without_mask_detection(),
+        ):
             try:
                 exported = torch.export.export(network, fresh(inputs), strict=False)
             except Exception as error:  # noqa: BLE001 - export raises all kinds of errors
@@ -198,7 +204,8 @@ def _quiet() -> Iterator[None]:
 
 def first_examples(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """At most two examples of the batch, where all inputs agree on what the batch is."""
-    sizes = {x.shape[0] if isinstance(x, torch.Tensor) and x.dim() else 0 for x in inputs}
+    plain = [isinstance(x, torch.Tensor) and x.dim() > 0 and not x.is_nested for x in inputs]
+    sizes = {x.shape[0] if is_plain else 0 for x, is_plain in zip(inputs, plain, strict=True)}
     if len(sizes) != 1 or max(sizes) <= _TRACE_BATCH:
         return inputs
     return tuple(x[:_TRACE_BATCH] for x in inputs)

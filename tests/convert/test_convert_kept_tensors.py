@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from epigram.convert import bayesianize
-from epigram.errors import UnsupportedModelError
 from epigram.prune import budget
 from epigram.structure import analyse, remove_units, slice_plan
 
@@ -75,11 +74,3 @@ def test_a_copy_shares_what_the_original_shares() -> None:
     assert small.features is small.several[0]
     assert not small.features.requires_grad
     assert torch.equal(small.named["sum"][0], model.named["sum"][0])
-
-
-def test_old_weight_normalisation_is_told_its_remedy_all_the_same() -> None:
-    with pytest.warns(FutureWarning):
-        layer = nn.utils.weight_norm(nn.Linear(6, 4))
-    model = nn.Sequential(layer, nn.ReLU(), nn.Linear(4, 3))
-    with pytest.raises(UnsupportedModelError, match=r"0\.weight is the result.*remove_weight_norm"):
-        remove_units(model, {})

@@ -310,17 +310,35 @@ def test_heads_of_windows_have_no_scale() -> None:
     twin.train()(x).sum().backward()
 
 
-def test_what_the_first_input_counts_are_no_examples_unless_the_output_has_them() -> None:
-    """An adjacency matrix: each node of a graph would have a draw of its own."""
+class Graphs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
 
-    class Graphs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+    def forward(self, adjacent: Tensor, x: Tensor) -> Tensor:
+        return self.head(self.stem(adjacent @ x).relu())
 
-        def forward(self, adjacent: Tensor, x: Tensor) -> Tensor:
-            return self.head(self.stem(adjacent @ x).relu())
 
-    twin = bayesianize(Graphs(), (torch.randn(5, 5), torch.randn(4, 5, 6)))
-    assert "the first input counts them, that of the output does not" in twin.unscaled["stem"]
+def test_the_examples_are_what_the_output_has_on_its_first_axis() -> None:
+    """Not the nodes of an adjacency matrix, although it comes first and layers see as many on axis 1."""
+    twin = bayesianize(Graphs(), (torch.randn(5, 5), torch.randn(4, 5, 6))).train()
+    for name, parameter in twin.named_parameters():
+        if name.endswith("_logvar"):
+            parameter.data.fill_(-60.0)
+    twin.scale("stem").z_logvar.data.fill_(0.0)
+    out = twin(torch.ones(5, 5), torch.randn(1, 5, 6).expand(4, 5, 6))
+    assert torch.allclose(
+        out, out[:, :1].expand_as(out), atol=5e-3
+    )  # nodes of a graph share a draw
+    assert not torch.allclose(out[0], out[1], atol=0.02)
+
+
+def test_where_the_output_does_not_count_the_examples_nothing_is_certain() -> None:
+    class Places(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).transpose(0, 1)
+
+    network = Places(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    twin = bayesianize(network, torch.randn(4, 4, 6))
+    assert "the first axis of the output does not count them" in twin.unscaled["0"]
     assert not twin.names

@@ -74,7 +74,7 @@ def example_axes(
     hint = "try an example whose examples differ, and are not as many as its positions"
     if grown is not None and (seen.outputs, grown.outputs) != (examples, examples + 1):
         grown = None
-        hint = "the first axis of the first input counts them, that of the output does not"
+        hint = "the first axis of the output does not count them"
     axes: dict[str, int] = {}
     reasons: dict[str, str] = {}
     for name, calls in seen.reads.items():

@@ -75,7 +75,7 @@ def watched_calls(
     axes, off_axis = example_axes(example_inputs, seen, another)
     by_choice = {name: f"{name} reads rows that values choose" for name in watch.after_choice}
     return Calls(
-        {**outside, **never}, axes, {**off_axis, **by_choice}, size_of_batch(example_inputs, seen)
+        {**outside, **never}, axes, {**by_choice, **off_axis}, size_of_batch(example_inputs, seen)
     )
 
 

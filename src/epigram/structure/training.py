@@ -27,7 +27,7 @@ from epigram.structure.patterns import patterns
 from epigram.structure.plan import slice_plan
 from epigram.structure.removals import masked, shrunk
 from epigram.structure.surgery import sliced
-from epigram.structure.trace import NotExportableError, trace
+from epigram.structure.trace import trace
 from epigram.structure.trial import restricted
 from epigram.structure.verify import compare
 
@@ -68,7 +68,7 @@ def trace_in_training(model: nn.Module, inputs: tuple[Any, ...]) -> Traced | Non
     The inputs are varied until the network takes them.
     """
     for given in _variants(inputs):
-        with contextlib.suppress(NotExportableError):
+        with contextlib.suppress(UnsupportedModelError):
             return trace(model, given, training=True)
     return None
 

@@ -235,6 +235,27 @@ def test_the_smallest_file_that_meets_the_floor_on_both_splits_is_returned(
     assert not met and rung.predicted_bytes == 40
 
 
+def test_validation_sees_them_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third of six is the first that holds there; strides would have passed it over."""
+    job = Job(recipe(), bits_settings(), tmp_path, Floor("accuracy", 0.9), None, None)
+    front = Front(job.floor)
+    for size in range(10, 70, 10):
+        front.offer(Candidate(1, data=bytes(size), predicted_bytes=size, control=0.95))
+    asked: list[int] = []
+
+    def judge(job: Job, candidate: Candidate) -> Rung:
+        size = candidate.size_bytes
+        asked.append(size)
+        return Rung(None, FileContents(()), size, candidate.control, 0.95 if size >= 30 else 0.85)
+
+    monkeypatch.setattr(bits, "_judged", judge)
+    rung, met = bits.choose_candidate(job, front)
+    assert met and rung.predicted_bytes == 30
+    assert asked == [10, 20, 30]
+
+
 def test_validation_sees_only_what_met_the_floor_on_control(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +278,7 @@ def test_validation_sees_only_what_met_the_floor_on_control(
     front.offer(Candidate(3, data=bytes(33), predicted_bytes=33, control=0.903))
     judged |= {25: 0.88, 33: 0.88}
     assert not bits.choose_candidate(job, front)[1]
-    judged[30] = 0.91  # control's best is seen, wherever the strides lead
+    judged[30] = 0.91
     assert bits.choose_candidate(job, front)[0].predicted_bytes == 30
     job.floor = Floor("accuracy", 0.93)
     rung, met = bits.choose_candidate(job, front)

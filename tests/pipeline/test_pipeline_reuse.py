@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.pipeline.tiny_recipe import recipe, settings
+from tests.pipeline.tiny_recipe import bits_settings, recipe, settings
 
 from epigram.errors import ConfigError, RunFolderError
 from epigram.pipeline import CompressSettings, SteerSettings, compress_recipe, train_recipe
@@ -92,16 +92,21 @@ def test_a_warm_start_goes_on_with_the_multiplier_of_the_other_run(tmp_path: Pat
 
 
 def test_the_weight_begins_where_the_room_of_the_plain_network_says(tmp_path: Path) -> None:
-    used = replace(settings(), steer=SteerSettings(anticipate=2.0))
+    used = bits_settings(structure_epochs=2, steer=SteerSettings(anticipate=2.0))
+    used = replace(used, bits=replace(used.bits, epochs=2))
     train_recipe(recipe(), used, tmp_path / "plain", progress=None)
     begun = {}
     for floor in ("accuracy>=0.5", "accuracy>=0.8"):
         _compress(tmp_path / floor, tmp_path / "plain", floor, used)
-        first = read_metrics(tmp_path / floor / "metrics.jsonl", stage="structure")[0]
+        first, bits = (
+            read_metrics(tmp_path / floor / "metrics.jsonl", stage=stage)[0]
+            for stage in ("structure", "bits")
+        )
         plain = read_metrics(tmp_path / floor / "metrics.jsonl", stage="plain")[-1]
         lost, allowed = 1.0 - plain["control"]["accuracy"], 1.0 - float(floor.split(">=")[1])
         begun[floor] = first["multiplier"]
         assert begun[floor] == pytest.approx(math.exp(2.0 * (1.0 - lost / allowed)), rel=1e-6)
+        assert bits["multiplier"] == begun[floor]
     assert begun["accuracy>=0.5"] > begun["accuracy>=0.8"] > 1.0
 
 

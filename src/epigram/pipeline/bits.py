@@ -12,7 +12,7 @@ from epigram import artifact, codec
 from epigram.convert import CodedNetwork, Twin, fold_normalisation
 from epigram.pipeline.candidates import Candidate, Front
 from epigram.pipeline.contents import Shaped, contents_of
-from epigram.pipeline.files import Rung, decoded, judged_rungs, margin_of, value_of
+from epigram.pipeline.files import Rung, decoded, margin_of, value_of
 from epigram.pipeline.frames import pictured, write_frame
 from epigram.pipeline.job import Job
 from epigram.pipeline.stages import steer
@@ -171,9 +171,9 @@ def shaped_as(job: Job, coded: CodedNetwork, dense_kept: Mapping[str, BoolArray]
 def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
     """The smallest file that holds the floor (or the best one within the budget), and whether it does.
 
-    With a floor, the smallest file that meets it on control is judged by validation, and if it fails there, larger ones that meet
-    it on control, in growing strides: what is returned meets it on both. That training aims higher on control is for there to be
-    such files. The one that control likes best is always seen; where control accepts none, it is the nearest.
+    With a floor, validation judges the files that meet it on control, the smallest first, until one meets it there, too: what is
+    returned meets it on both. They are few (``candidates.MOST``), and networks of one training, whose luck is much the same. Where
+    control accepts none, the one that it likes best is the nearest.
     """
     assert job.floor is not None and front.kept
     files, floor = front.kept, job.floor
@@ -183,9 +183,8 @@ def choose_candidate(job: Job, front: Front) -> tuple[Rung, bool]:
         return _judged(job, best), bool(within)
     met = [c for c in files if floor.met(c.control)]
     best = max(files, key=lambda c: floor.margin(c.control))
-    order = judged_rungs(0, len(met)) if met else []
     seen = []
-    for candidate in sorted({*(met[i] for i in order), best}, key=lambda c: c.size_bytes):
+    for candidate in met or [best]:
         seen.append(_judged(job, candidate))
         if floor.met(value_of(seen[-1])):
             return seen[-1], True

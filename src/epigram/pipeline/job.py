@@ -170,7 +170,7 @@ class Job:
             return first
         if stage in self.warm and settings.cycles == 1 and settings.kl_weight:
             first = self.warm[stage] / settings.kl_weight
-        elif stage == "structure":
+        else:
             first = math.exp(steer.anticipate * self.room)
         return min(max(first, steer.least), steer.most)
 

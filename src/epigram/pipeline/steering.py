@@ -31,9 +31,9 @@ class SteerSettings:
         brake: before that it only falls, and only where the constraint is missed by more than so many
             standard deviations: symbols that have gone to zero hardly come back. A budget, which does not
             suffer from the step size, is followed from half of ``begin`` on.
-        anticipate: the structure pass begins with the weight times e to the power of this times the floor's room
-            (``room_of``): units that leave late leave fewer bytes saved, and what has left does not come back, so
-            the first epochs should know already how much may be lost.
+        anticipate: both passes begin with the weight times e to the power of this times the floor's room (``room_of``):
+            units that leave late leave fewer bytes saved, and what has left does not come back, so the first epochs
+            should know already how much may be lost.
         cycle_rate: the largest move after a cycle, where the stage has several (``bits.cycles``). Symbols have
             settled by then and the metric is what the file's will be, so a floor is then followed only there, both
             ways, and nothing is remembered. Begin with a price that is too low: a network that is large for it shrinks from

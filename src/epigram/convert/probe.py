@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from epigram.convert.choices import Choices
@@ -16,6 +15,7 @@ from epigram.convert.example_axes import Pass, Read, example_axes, size_of_batch
 from epigram.errors import UnsupportedModelError
 from epigram.structure.copying import copied, fresh
 from epigram.structure.example import call_failed
+from epigram.structure.functions import EveryFunction
 from epigram.structure.trace import evaluating, first_examples
 from epigram.structure.transformers import without_fast_path
 
@@ -87,7 +87,7 @@ def _watched(model: nn.Module, inputs: tuple[Any, ...], chosen: Sequence[str]) -
     return watch
 
 
-class _Watch(TorchFunctionMode):
+class _Watch(EveryFunction):
     """Sees every function that is called with a chosen layer's weight while the layer is not running."""
 
     def __init__(self, model: nn.Module, chosen: Sequence[str]) -> None:
@@ -137,19 +137,12 @@ class _Watch(TorchFunctionMode):
     def _leave(self, *_: Any) -> None:
         self._running.pop()
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        del types
-        result = func(*args, **(kwargs or {}))
-        self.choices.note(func, (*args, *(kwargs or {}).values()), result)
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
+        self.choices.note(func, (*args, *kwargs.values()), result)
         results = result if isinstance(result, list | tuple) else (result,)
         if any(isinstance(r, Tensor) for r in results):  # not a question about shape or device
-            for value in (*args, *(kwargs or {}).values()):
+            for value in (*args, *kwargs.values()):
                 for tensor in value if isinstance(value, list | tuple) else (value,):
                     name = self._owner.get(id(tensor))
                     if name is not None and name not in self._running:

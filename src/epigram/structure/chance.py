@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
+
+from epigram.structure.functions import EveryFunction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _DRAWN = frozenset(
     [
@@ -29,36 +30,24 @@ _ALWAYS = 0.7
 """What is drawn where each number is drawn by itself: any number will do that hides nothing."""
 
 
-class WithoutDropout(TorchFunctionMode):
+class WithoutDropout(EveryFunction):
     """``F.dropout(x)`` drops even in eval mode; here it does not."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if "dropout" in getattr(func, "__name__", "") and args:
             return args[0]
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class WithoutChance(WithoutDropout):
     """In train mode, numbers drawn for each unit are all the same, however many units there are."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        name, given = getattr(func, "__name__", ""), dict(kwargs or {})
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = getattr(func, "__name__", "")
         if name == "scaled_dot_product_attention":
             args = args[:4] + (0.0,) * len(args[4:5]) + args[5:]
-            given = {key: 0.0 if key == "dropout_p" else value for key, value in given.items()}
-        result = super().__torch_function__(func, types, args, given)
+            kwargs |= {"dropout_p": 0.0} if "dropout_p" in kwargs else {}
+        result = super().call(func, args, kwargs)
         if name in _DRAWN and isinstance(result, torch.Tensor):
             result.fill_(_ALWAYS)
         return result

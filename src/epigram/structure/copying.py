@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from epigram.errors import UnsupportedModelError
+from epigram.structure.functions import EveryFunction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from torch import Tensor
 
@@ -52,24 +52,18 @@ def fresh(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return cloned
 
 
-class WithoutGraph(TorchFunctionMode):
+class WithoutGraph(EveryFunction):
     """``copy.deepcopy`` refuses results of a computation; here it takes their numbers, without the graph.
 
     Old-style weight and spectral normalisation keep such a result, too, and compute it anew in every call.
     """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is torch.Tensor.__deepcopy__ and not args[0].is_leaf:
             tensor, memo = args
             memo[id(tensor)] = tensor.detach().clone()
             return memo[id(tensor)]
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def tensors_kept(model: nn.Module) -> list[Tensor]:

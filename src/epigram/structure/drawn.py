@@ -10,13 +10,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from epigram.structure.functions import EveryFunction
 from epigram.structure.trace import evaluating
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from torch import Tensor, nn
 
@@ -80,28 +80,22 @@ def _looked_up(network: nn.Module, inputs: tuple[Any, ...]) -> dict[int, int]:
     return {address: rows for address, rows in tables.rows.items() if address in mine}
 
 
-class _Tables(TorchFunctionMode):
+class _Tables(EveryFunction):
     """Watches embeddings; ``rows`` are the sizes of their tables by the address of what is looked up."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: dict[int, int] = {}
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if getattr(func, "__name__", "") == "embedding":
-            given = [x for x in (*args, *(kwargs or {}).values()) if isinstance(x, torch.Tensor)]
+            given = [x for x in (*args, *kwargs.values()) if isinstance(x, torch.Tensor)]
             tables = [x for x in given if x.is_floating_point()]
             for index in given:
                 if tables and not index.is_floating_point():
                     rows = self.rows.get(index.data_ptr(), tables[0].shape[0])
                     self.rows[index.data_ptr()] = min(rows, tables[0].shape[0])
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _own_numbers(value: Any) -> Any:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
+from epigram.structure.functions import EveryFunction
 from epigram.structure.lines import is_of_network
 
 if TYPE_CHECKING:
@@ -81,21 +81,15 @@ class Question:
         return self.linear and bool(answer(low, 0) == answer(high, 0))
 
 
-class Listener(TorchFunctionMode):
+class Listener(EveryFunction):
     """Hands out sizes that tell it what they are compared with."""
 
     def __init__(self) -> None:
         super().__init__()
         self.questions: list[Question] = []
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         if func not in _SIZES:
             return result
         if isinstance(result, torch.Size):

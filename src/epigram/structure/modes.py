@@ -10,13 +10,13 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from epigram.structure.functions import EveryFunction
 from epigram.structure.trace import named_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from torch import Tensor, nn
 
@@ -70,7 +70,7 @@ def _calls(network: nn.Module, inputs: tuple[Any, ...]) -> _Calls:
     return [*recorder.calls, ("output", str(layout), *map(recorder.told, leaves))]
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder(EveryFunction):
     """Writes down calls; tensors by the names of the network's own, or by when they were first seen."""
 
     def __init__(self, network: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -96,18 +96,12 @@ class _Recorder(TorchFunctionMode):
             self._alive.append(value)
         return self._seen[id(value)]
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = getattr(func, "__name__", repr(func))
-        leaves, layout = pytree.tree_flatten((args, dict(kwargs or {})))
+        leaves, layout = pytree.tree_flatten((args, kwargs))
         if not self._counts(name, leaves):
             self.calls.append((name, *self._arguments(name, leaves, str(layout))))
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         if _knows_modes(name) and isinstance(result, torch.Tensor):
             result = result.view_as(result)  # in eval mode a dropout returns what it is given
         for leaf in pytree.tree_leaves(result):

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from epigram.structure.functions import EveryFunction
 from epigram.structure.numbers import is_of_torch
 
 if TYPE_CHECKING:
@@ -124,22 +124,16 @@ def _renewed(wide: Any, names: tuple[str, ...]) -> nn.Module:
     return empty
 
 
-class _LastSizeFollows(TorchFunctionMode):
+class _LastSizeFollows(EveryFunction):
     """Sizes asked of ``reshape`` or ``view`` that do not fit: the last is what is left of the tensor."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in _RESHAPES and len(args) > 1 and not kwargs:
             tensor, *given = args
             sizes = given[0] if isinstance(given[0], tuple | list) else given
             if _are_sizes(sizes) and math.prod(sizes) != tensor.numel():
                 return func(tensor, (*sizes[:-1], -1))
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _are_sizes(sizes: Any) -> bool:

@@ -55,19 +55,22 @@ class Pass:
 
 
 def example_axes(
-    example_inputs: tuple[Any, ...], seen: Pass, watched: Callable[[tuple[Any, ...]], Pass]
+    example_inputs: tuple[Any, ...],
+    examples: int | None,
+    seen: Pass,
+    watched: Callable[[tuple[Any, ...]], Pass],
 ) -> tuple[dict[str, int], dict[str, str]]:
     """On which axis each layer has the examples, in all its calls and all that it reads.
 
     Args:
         example_inputs: the positional arguments of one call of the network.
+        examples: how many it is about; None: no tensor says.
         seen: that call.
         watched: a call with others, if the network takes them.
 
     Returns:
         Name -> axis; name -> why there is none that a scale's draw fits.
     """
-    examples = examples_in(example_inputs, size_of_batch(example_inputs, seen))
     if examples is None:
         return dict.fromkeys(seen.reads, 0), {}
     grown = _with_one_more(example_inputs, examples, watched)

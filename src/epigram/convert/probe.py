@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from epigram.convert.choices import Choices
-from epigram.convert.example_axes import Pass, Read, example_axes, size_of_batch
+from epigram.convert.example_axes import Pass, Read, example_axes, examples_in, size_of_batch
 from epigram.errors import UnsupportedModelError
 from epigram.structure.copying import copied, fresh
 from epigram.structure.example import call_failed
@@ -28,7 +28,7 @@ class Calls:
         stays: name -> why a counterpart could not stand in for the layer.
         axes: name -> the axis of what the layer reads that holds the examples.
         off_axis: name -> why there is none that a scale's draw fits.
-        examples_at: which of the sizes that :func:`sizes_in` finds in a call is the number of examples.
+        examples_at: which of the sizes that :func:`~epigram.convert.example_axes.sizes_in` finds in a call is the number of examples.
     """
 
     stays: Mapping[str, str]
@@ -72,11 +72,11 @@ def watched_calls(
         return _watched(model, inputs, chosen).seen()
 
     seen = watch.seen()
-    axes, off_axis = example_axes(example_inputs, seen, another)
+    at = size_of_batch(example_inputs, seen)
+    examples = examples_in(example_inputs, at)
+    axes, off_axis = example_axes(example_inputs, examples, seen, another)
     by_choice = {name: f"{name} reads rows that values choose" for name in watch.after_choice}
-    return Calls(
-        {**outside, **never}, axes, {**by_choice, **off_axis}, size_of_batch(example_inputs, seen)
-    )
+    return Calls({**outside, **never}, axes, {**by_choice, **off_axis}, at)
 
 
 def _watched(model: nn.Module, inputs: tuple[Any, ...], chosen: Sequence[str]) -> _Watch:

@@ -118,6 +118,20 @@ class Flipped(Two):
         return self.c(z + z.flip(1))
 
 
+class Stochastic(Two):
+    """A branch that is left out by chance, example by example."""
+
+    def in_training(self, z: Tensor) -> object:
+        return self.c(z * z.new_empty(z.shape[0], 1).bernoulli_(0.8).div_(0.8))
+
+
+class Literal(Two):
+    """A width that is written down."""
+
+    def in_training(self, z: Tensor) -> object:
+        return self.c(z * z.new_ones(7))
+
+
 class Softmax(Two):
     def in_training(self, z: Tensor) -> object:
         return self.c(z), z.softmax(1).square().sum()
@@ -194,6 +208,8 @@ def test_an_auxiliary_head_may_want_larger_maps() -> None:
         (Mixed, ["a"], "mixes the units along axis 1, in train()"),
         (Features, ["a"], "an output that the network has in train() only"),
         (Flipped, ["a", "b", "b:2"], ""),
+        (Stochastic, ["a", "b"], ""),
+        (Literal, ["a"], "with a tensor that keeps its size, in train()"),
         (Softmax, ["a"], "mixes the units along axis 1, in train()"),
         (Untraceable, ["a"], "in train() the smaller network does not work"),
         (Single, ["a"], "its weight is computed in forward, not a tensor of the model, in train()"),

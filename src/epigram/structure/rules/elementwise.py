@@ -68,6 +68,11 @@ def first(call: Call) -> Value:
     return call.results(call.subject)
 
 
+def new(call: Call) -> Value:
+    """``x.new_zeros(shape)`` takes from x where and of what type it is, not its units."""
+    return call.opaque()
+
+
 def copy(call: Call) -> Value:
     """A copy of a bias is as good as the bias; a layer that is given it produces its units."""
     weight = call.weight("self")
@@ -115,6 +120,7 @@ RULES: dict[str, Rule] = {
     "prelu": prelu,
     "glu": gated,
     "clone": copy,
+    **dict.fromkeys(["new_empty", "new_empty_strided", "new_zeros", "new_ones", "new_full"], new),
     **dict.fromkeys(
         [
             "hardswish",

@@ -82,6 +82,19 @@ class Shuffle(nn.Module):
         return self.head(self.out(x).mean((2, 3)))
 
 
+class ChannelShuffle(nn.Module):
+    """ShuffleNet as published: grouped 1×1 convolutions and torch's own shuffle between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.shuffle = nn.Conv2d(3, 18, 3), nn.ChannelShuffle(3)
+        self.grouped, self.out = nn.Conv2d(18, 9, 1, groups=3), nn.Conv2d(9, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shuffle(F.relu(self.stem(x)))
+        return self.out(F.channel_shuffle(F.relu(self.grouped(x)), 3))
+
+
 class PixelShuffle(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -133,6 +146,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "dense": (Dense, {"stem.0": 4, "one.0": 4, "two.0": 4}),
     "inception": (Inception, {"a.0": 4, "b.0.0": 6, "b.1.0": 5, "c.0": 3}),
     "squeeze-excite": (SqueezeExcite, {"wide.0": 8, "squeeze": 4, "narrow.0": 6}),
+    "channel shuffle": (ChannelShuffle, {"stem": 2, "grouped": 3}),
     "pixel shuffle": (PixelShuffle, {"up": 4}),
     "u-net": (UNet, {"down.0": 4, "deep.0": 6, "up": 5, "join.0": 4}),
     "one head": (NonLocal, {"stem.0": 6, "q": 4, "v": 5}),

@@ -78,6 +78,13 @@ def pad(call: Call) -> Value:
     return labels.expand(call.shape)
 
 
+def shuffle(call: Call) -> Value:
+    """A shuffle of so many groups, whatever the width: the first units of all groups go together, and so on."""
+    grid = call.subject.unflatten(1, (call.get("groups"), -1))
+    call.space.tie(grid, [1], call.cause("channels are shuffled between its groups"))
+    return move(call)
+
+
 def _flipped(call: Call) -> Value:
     """One of the model's matrices, transposed before a layer uses it."""
     weight = call.weight("self")
@@ -185,9 +192,8 @@ RULES: dict[str, Rule] = {
             "unfold",
             "pixel_shuffle",
             "pixel_unshuffle",
-            "channel_shuffle",
-            "native_channel_shuffle",
         ],
         move,
     ),
+    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from epigram import config
+from epigram.convert import CodingSettings
 from epigram.data import Splits, TensorSet
 from epigram.pipeline import LADDER, CompressSettings, Recipe, SteerSettings
 from epigram.pipeline.job import job_config
@@ -94,6 +95,7 @@ def bits_settings(*, structure_epochs: int = 4, **more: Any) -> CompressSettings
         made,
         structure=replace(made.structure, epochs=structure_epochs),
         bits=bits,
+        coding=CodingSettings(steps_per_std=2.5),
         teacher_share=0.5,
     )
     return replace(made, **more)

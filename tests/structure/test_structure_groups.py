@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +170,30 @@ def test_a_layer_whose_result_is_thrown_away_shrinks_with_its_input() -> None:
 
     (group,) = analyse(Net(), torch.randn(2, 6)).groups
     assert {m.tensor for m in group.members} >= {"side.weight", "out.weight", "into.weight"}
+
+
+class Mixed(nn.Module):
+    """Units side by side with what always stays, along another axis."""
+
+    def __init__(self, mix: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.mix = nn.Linear(6, 6), nn.Linear(6, 4), nn.Linear(4, 2), mix
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = self.mix(F.relu(self.a(x)), x)
+        return self.c(F.relu(self.b(both))).sum(1)
+
+
+@pytest.mark.parametrize(
+    "mix",
+    [
+        lambda h, x: torch.stack([h, x], 1),
+        lambda h, x: torch.stack([x, h, x], 1),
+        lambda h, x: torch.cat([torch.zeros(len(x), 1, 6), h[:, None]], 1),
+        lambda h, x: F.scaled_dot_product_attention(*[torch.stack([h, x], 1)] * 3),
+    ],
+)
+def test_units_beside_what_stays_are_pinned(mix: Callable[[Tensor, Tensor], Tensor]) -> None:
+    structure = analyse(Mixed(mix), torch.randn(2, 6))
+    assert [g.name for g in structure.groups] == ["b"]
+    assert "a" in {left.where for left in structure.left_whole}

@@ -125,6 +125,14 @@ class Stochastic(Two):
         return self.c(z * z.new_empty(z.shape[0], 1).bernoulli_(0.8).div_(0.8))
 
 
+class Chosen(Two):
+    """A branch that depends on the width, left out by chance."""
+
+    def in_training(self, z: Tensor) -> object:
+        chosen = (torch.rand(z.shape[0], 1) < 0.5).to(z.dtype)
+        return self.c(z) + chosen * self.c(z / z.shape[1] ** 0.5)
+
+
 class Literal(Two):
     """A width that is written down."""
 
@@ -209,6 +217,7 @@ def test_an_auxiliary_head_may_want_larger_maps() -> None:
         (Features, ["a"], "an output that the network has in train() only"),
         (Flipped, ["a", "b", "b:2"], ""),
         (Stochastic, ["a", "b"], ""),
+        (Chosen, ["a"], "in train() the smaller network does not work"),
         (Literal, ["a"], "with a tensor that keeps its size, in train()"),
         (Softmax, ["a"], "mixes the units along axis 1, in train()"),
         (Untraceable, ["a"], "in train() the smaller network does not work"),

@@ -62,7 +62,7 @@ def larger(job: Job, missed: Found, plain: nn.Module) -> Found:
         if found.met:
             job.say(
                 f"{floor} is missed by the smallest file ({value_of(rung):g} on validation, {rung.predicted_bytes} bytes); "
-                f"{found.named} holds it in {found.rung.predicted_bytes} bytes"
+                f"{found.named} holds it in some {found.rung.predicted_bytes} bytes"
             )
             return replace(found, instead_of=rung)
     return missed

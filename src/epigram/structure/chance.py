@@ -26,8 +26,8 @@ _DRAWN = frozenset(
         "exponential_",
     ]
 )
-_ALWAYS = 0.7
-"""What is drawn where each number is drawn by itself: any number will do that hides nothing."""
+LOW, HIGH = 0.05, 0.95
+"""What is drawn where each number is drawn by itself: below and above most thresholds."""
 
 
 class WithoutDropout(EveryFunction):
@@ -40,7 +40,15 @@ class WithoutDropout(EveryFunction):
 
 
 class WithoutChance(WithoutDropout):
-    """In train mode, numbers drawn for each unit are all the same, however many units there are."""
+    """In train mode, numbers drawn for each unit are all the same, however many units there are.
+
+    Attributes:
+        drew: has anything been drawn?
+    """
+
+    def __init__(self, drawn: float = LOW) -> None:
+        super().__init__()
+        self.drawn, self.drew = drawn, False
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = getattr(func, "__name__", "")
@@ -49,7 +57,8 @@ class WithoutChance(WithoutDropout):
             kwargs |= {"dropout_p": 0.0} if "dropout_p" in kwargs else {}
         result = super().call(func, args, kwargs)
         if name in _DRAWN and isinstance(result, torch.Tensor):
-            result.fill_(_ALWAYS)
+            result.fill_(self.drawn)
+            self.drew = True
         return result
 
 

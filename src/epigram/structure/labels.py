@@ -114,8 +114,8 @@ class LabelSpace:
         (labels,) = _without_repeats(labels)
         return np.unique(self.find(labels.reshape(-1).numpy()))
 
-    def unite(self, first: Tensor, second: Tensor, cause: Cause) -> None:
-        """Merge classes element by element; what meets a special label is pinned instead."""
+    def unite(self, first: Tensor, second: Tensor, cause: Cause) -> bool:
+        """Merge classes element by element; what meets a special label is pinned instead. Was any merged?"""
         first, second = _without_repeats(first, second)
         a, b = first.reshape(-1).numpy(), second.reshape(-1).numpy()
         differs = a != b
@@ -124,14 +124,15 @@ class LabelSpace:
         if special.any():
             self._note_pins(np.maximum(a, b)[special], cause)
             a, b = a[~special], b[~special]
-        if len(a):
-            self._merge(a, b)
+        return self._merge(a, b) if len(a) else False
 
-    def tie(self, labels: Tensor, dims: Iterable[int], cause: Cause) -> None:
-        """Merge all labels along ``dims``: these positions go or stay together."""
-        for dim in dims:
-            if labels.shape[dim] > 1 and labels.stride(dim):
-                self.unite(labels, labels.narrow(dim, 0, 1).expand_as(labels), cause)
+    def tie(self, labels: Tensor, dims: Iterable[int], cause: Cause) -> bool:
+        """Merge all labels along ``dims``: these positions go or stay together. Was any merged?"""
+        along = [dim for dim in dims if labels.shape[dim] > 1 and labels.stride(dim)]
+        merged = [
+            self.unite(labels, labels.narrow(dim, 0, 1).expand_as(labels), cause) for dim in along
+        ]
+        return any(merged)
 
     def collapse(self, labels: Tensor, keep: int, cause: Cause) -> Tensor:
         """Tie all dimensions but ``keep`` and return the labels along it; shape ``[size]``."""
@@ -183,13 +184,14 @@ class LabelSpace:
         if len(labels):
             self._pins.append((labels, cause))
 
-    def _merge(self, a: IntArray, b: IntArray) -> None:
-        count = len(self._parent)
+    def _merge(self, a: IntArray, b: IntArray) -> bool:
+        count, merged = len(self._parent), False
         while True:
             a, b = self.find(a), self.find(b)
             differs = a != b
             if not differs.any():
-                return
+                return merged
+            merged = True
             low, high = np.minimum(a, b)[differs], np.maximum(a, b)[differs]
             pairs = np.unique(high * count + low)
             a, b = pairs // count, pairs % count

@@ -53,7 +53,10 @@ def carriers(space: LabelSpace, direct: Mapping[str, Tensor], uses: Sequence[Use
 
 
 def make_rectangular(space: LabelSpace, tensors: Sequence[Tensor]) -> None:
-    """No removal may leave a ragged tensor: units differ along one axis of each activation."""
+    """No removal may leave a ragged tensor: units differ along one axis of each activation.
+
+    Units beside what always stays (a layer's output stacked with the input) are pinned by the first round.
+    """
     while _tie_to_one_axis(space, tensors):
         pass
 
@@ -71,13 +74,12 @@ def silence(space: LabelSpace, counted: Sequence[Tensor], uses: Iterable[Use]) -
 
 
 def _tie_to_one_axis(space: LabelSpace, tensors: Iterable[Tensor]) -> bool:
-    """Tie the axes along which units differ, all but one; was there anything to tie?"""
+    """Tie the axes along which units differ, all but one; has that merged any?"""
     changed = False
     cause = Cause("forward", "forward", "removing single units would leave a ragged tensor")
     for labels in tensors:
         axes = space.varying(labels)
         if len(axes) > 1:
             free = max(axes, key=lambda d: (labels.shape[d], d))
-            space.tie(labels, [d for d in axes if d != free], cause)
-            changed = True
+            changed |= space.tie(labels, [d for d in axes if d != free], cause)
     return changed

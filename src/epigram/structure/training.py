@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from epigram.errors import UnsupportedModelError
 from epigram.records import LeftWhole
-from epigram.structure.chance import WithoutChance, calm_layers_
+from epigram.structure.chance import HIGH, LOW, WithoutChance, calm_layers_
 from epigram.structure.copying import copied, fresh
 from epigram.structure.general import for_trials, hollow, without_values
 from epigram.structure.modes import acts_alike
@@ -164,7 +164,15 @@ class _InTraining:
         return None
 
     def _outcome(self, plan: Plan | None = None) -> list[Tensor]:
-        """What the network puts out, and its buffers afterwards, cut by the plan; buffers are put back."""
+        """What the network puts out, and its buffers afterwards, cut by the plan; buffers are put back.
+
+        Twice where it draws: a branch that chance leaves out is there in one of them.
+        """
+        found, drew = self._drawing(LOW, plan)
+        return found + self._drawing(HIGH, plan)[0] if drew else found
+
+    def _drawing(self, number: float, plan: Plan | None) -> tuple[list[Tensor], bool]:
+        """The outcome where this number is all that is drawn; was any drawn?"""
         with (
             _buffers_kept(self.network),
             torch.no_grad(),
@@ -173,12 +181,13 @@ class _InTraining:
         ):
             warnings.simplefilter("ignore")
             torch.manual_seed(_SEED)
-            with WithoutChance():
+            with WithoutChance(number) as chance:
                 leaves = pytree.tree_leaves(self.network(*fresh(self.inputs)))
             outputs = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
             buffers = {name: t.clone() for name, t in self.network.named_buffers()}
         cuts: Mapping[str, Mapping[int, IntArray]] = plan or {}
-        return outputs + [sliced(value, cuts.get(name, {})) for name, value in buffers.items()]
+        kept = [sliced(value, cuts.get(name, {})) for name, value in buffers.items()]
+        return outputs + kept, chance.drew
 
 
 @contextlib.contextmanager

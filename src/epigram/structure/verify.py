@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _RELATIVE_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _COARSE_TOLERANCE = 5e-2
+_SMALL_AMONG, _OUT_OF_PROPORTION = 20, 1e8
+"""Of twenty numbers one is small; what is so many times as large is of another kind."""
 _NO_NUMBER = "one of the outputs is not a number where the other is one"
 _UNKNOWN = "outputs of both are not numbers (NaN), so nothing can be said; are all weights and inputs finite?"
 
@@ -61,25 +63,25 @@ def outputs_of(model: nn.Module, inputs: tuple[Any, ...]) -> list[Tensor]:
 
 
 def compare(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float, str]:
-    """The worst difference, what rounding may explain of it, and a sentence where shapes differ already.
-
-    Rounding is relative to the largest number of each of their outputs.
-    """
+    """The worst difference, what rounding may explain of it, and a sentence where shapes differ already."""
     reason = other_shapes(ours, theirs)
     if reason:
         return math.inf, 0.0, reason
-    worst = (0.0, 0.0)
+    worst, worst_share = (0.0, 0.0), -1.0
     for mine, reference in zip(ours, theirs, strict=True):
         if not reference.numel():
             continue
-        gap = (mine.double() - reference.double()).abs()
+        gap = (_wide(mine) - _wide(reference)).abs()
         gap[mine == reference] = 0.0
         if gap.isnan().any():
             both = bool((mine.isnan() == reference.isnan()).all())
             return math.nan, 0.0, _UNKNOWN if both else _NO_NUMBER
-        found = float(gap.max()), _rounding(reference)
-        if found[0] * worst[1] >= worst[0] * found[1]:  # the larger in units of what is allowed
-            worst = found
+        allowed = _rounding(reference, gap > 0)
+        share = torch.where(gap > 0, gap / allowed, torch.zeros_like(gap)).flatten()
+        place = int(share.argmax())
+        if float(share[place]) > worst_share:  # the larger in units of what is allowed
+            worst_share = float(share[place])
+            worst = float(gap.flatten()[place]), float(allowed.flatten()[place])
     return *worst, ""
 
 
@@ -110,9 +112,24 @@ def _in_double(value: Any) -> Any:
     return value.double() if floating else value
 
 
-def _rounding(reference: Tensor) -> float:
-    """What rounding explains; of whole numbers and truth values nothing."""
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.complex128 if x.is_complex() else torch.float64)
+
+
+def _rounding(reference: Tensor, differs: Tensor) -> Tensor:
+    """What rounding explains of each number; of whole numbers and truth values nothing.
+
+    It is relative to the largest of a tensor's numbers that differ, of which any may be a sum. Numbers out of all
+    proportion to the small ones (a mask that adds -1e9 to logits) are judged by themselves.
+    """
     if not reference.is_floating_point() and not reference.is_complex():
-        return 0.0
-    scale = float(reference.abs().double().max())
-    return _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE) * scale
+        return torch.zeros(reference.shape, dtype=torch.float64)
+    size = reference.abs().double()
+    size = torch.where(size.isfinite(), size, torch.zeros_like(size))
+    sizes = size[(size > 0) & differs]
+    sizes = sizes if len(sizes) else size[size > 0]
+    if not len(sizes):
+        return size
+    small = float(sizes.kthvalue(1 + len(sizes) // _SMALL_AMONG).values)
+    largest = sizes[sizes <= small * _OUT_OF_PROPORTION].max()
+    return _RELATIVE_TOLERANCE.get(reference.dtype, _COARSE_TOLERANCE) * size.maximum(largest)

@@ -80,7 +80,8 @@ def pad(call: Call) -> Value:
 
 def shuffle(call: Call) -> Value:
     """A shuffle of so many groups, whatever the width: the first units of all groups go together, and so on."""
-    grid = call.subject.unflatten(1, (call.get("groups"), -1))
+    batch, _, *places = call.subject.shape
+    grid = call.subject.reshape(batch, call.get("groups"), -1, *places)
     call.space.tie(grid, [1], call.cause("channels are shuffled between its groups"))
     return move(call)
 

@@ -82,6 +82,19 @@ class Shuffle(nn.Module):
         return self.head(self.out(x).mean((2, 3)))
 
 
+class Halves(nn.Module):
+    """CSPNet: both halves of the channels go their own ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = conv(3, 10), conv(5, 6), conv(5, 7)
+        self.out = nn.Conv2d(13, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = self.stem(x).chunk(2, 1)
+        return self.out(torch.cat([self.one(one), self.two(two)], 1))
+
+
 class ChannelShuffle(nn.Module):
     """ShuffleNet as published: grouped 1×1 convolutions and torch's own shuffle between them."""
 
@@ -146,6 +159,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "dense": (Dense, {"stem.0": 4, "one.0": 4, "two.0": 4}),
     "inception": (Inception, {"a.0": 4, "b.0.0": 6, "b.1.0": 5, "c.0": 3}),
     "squeeze-excite": (SqueezeExcite, {"wide.0": 8, "squeeze": 4, "narrow.0": 6}),
+    "halves": (Halves, {"stem.0": 5, "one.0": 6, "two.0": 7}),
     "channel shuffle": (ChannelShuffle, {"stem": 2, "grouped": 3}),
     "pixel shuffle": (PixelShuffle, {"up": 4}),
     "u-net": (UNet, {"down.0": 4, "deep.0": 6, "up": 5, "join.0": 4}),

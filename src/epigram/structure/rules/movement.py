@@ -78,6 +78,17 @@ def pad(call: Call) -> Value:
     return labels.expand(call.shape)
 
 
+def divide(call: Call) -> Value:
+    """So many parts of one size: what is first in each of them goes together, and so on."""
+    parts = move(call)
+    if not isinstance(parts, list) or not all(isinstance(p, torch.Tensor) for p in parts):
+        return parts
+    for part in parts[1:]:
+        if part.shape == parts[0].shape:
+            call.space.unite(parts[0], part, call.cause("it is cut into parts of one size"))
+    return parts
+
+
 def shuffle(call: Call) -> Value:
     """A shuffle of so many groups, whatever the width: the first units of all groups go together, and so on."""
     batch, _, *places = call.subject.shape
@@ -175,12 +186,10 @@ RULES: dict[str, Rule] = {
             "hstack",
             "vstack",
             "dstack",
-            "chunk",
             "split",
             "split_with_sizes",
             "tensor_split",
             "unsafe_split",
-            "unsafe_chunk",
             "unbind",
             "repeat",
             "tile",
@@ -196,5 +205,6 @@ RULES: dict[str, Rule] = {
         ],
         move,
     ),
+    **dict.fromkeys(("chunk", "unsafe_chunk"), divide),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), shuffle),
 }

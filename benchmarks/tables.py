@@ -52,6 +52,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "bits": ("bits", tables_of_files.bits),
     "floors": ("floors", tables_of_files.floors),
     "bits_ablation": ("bits_ablation", tables_of_files.bits_ablation),
+    "defaults": ("defaults", tables_of_files.defaults),
     "resnet20_bits": ("resnet20_bits", tables_of_files.resnet20_bits),
     "pack_curve": ("pack_curve", tables_of_files.pack_curve),
     "pack": ("pack", tables_of_files.pack),

@@ -177,6 +177,17 @@ def pack_curve(result: Result) -> list[str]:
     return markdown(head, rows)
 
 
+def defaults(result: Result) -> list[str]:
+    """One row per start of the bits pass."""
+    head = ("steps a root mean square", "file, bytes, median (range)", "fallbacks")
+    rows = []
+    for start, found in result["spread"].items():
+        size, runs = found["file_bytes"], found["file_bytes"]["n"]
+        chosen = " (default)" if float(start) == result["settings"]["default"] else ""
+        rows.append((f"{start}{chosen}", f"**{spread(size)}**", f"{found['fallbacks']} of {runs}"))
+    return markdown(head, rows)
+
+
 def fuzz(result: Result) -> list[str]:
     """How many, of which kind, and what became of them."""
     counts = result["counts"]

@@ -25,6 +25,7 @@ SCRIPTS = {
     "data_path": (),
     "floors": ("--floors", "0.2", "0.3"),
     "bits": ("--files", "lenet-300-100-mnist-180", "--zoo"),
+    "defaults": ("--steps-per-std", "4"),
     "bits_ablation": ("--variants", "as-it-is", "no-structure-pass", "no-bits-pass"),
 }
 ON_CIFAR = {

@@ -97,6 +97,7 @@ def main() -> int:
             **{stage: to_dict(getattr(recipe.settings, stage)) for stage in ("plain", "finetune")},
             "teacher_share": recipe.settings.teacher_share,
             "teacher_temperature": recipe.settings.teacher_temperature,
+            "teacher_mixup": recipe.settings.teacher_mixup,
         },
         planned=planned(arguments),
         folder=folders.results,
@@ -134,6 +135,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--finetune-lr-ours", type=float, help="after the structure stage")
     flags.add_argument("--teacher-share", type=float, default=0.9)
     flags.add_argument("--teacher-temperature", type=float, default=4.0)
+    flags.add_argument("--teacher-mixup", type=float, default=0.0)
     flags.add_argument("--scale-lr-factor", type=float, default=30.0)
     flags.add_argument("--logvar-lr-factor", type=float, help="default: the recipe's")
     flags.add_argument("--scale-logvar", type=float, help="at the start; default: the recipe's")
@@ -182,6 +184,7 @@ def adjusted(arguments: argparse.Namespace) -> Recipe:
         ),
         teacher_share=arguments.teacher_share,
         teacher_temperature=arguments.teacher_temperature,
+        teacher_mixup=arguments.teacher_mixup,
     )
     return replace(recipe, settings=settings)
 

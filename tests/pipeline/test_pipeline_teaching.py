@@ -12,6 +12,7 @@ from tests.pipeline.tiny_recipe import TinyNet, recipe, settings
 from torch import Tensor, nn
 
 from epigram.data import Augment, Preprocess, Warp, batches
+from epigram.errors import ConfigError
 from epigram.pipeline.job import Job
 from epigram.pipeline.teaching import distilled
 from epigram.train.known_answers import KnownAnswers
@@ -107,3 +108,19 @@ def test_a_bits_pass_may_see_other_inputs_than_the_stages_before(tmp_path: Path)
     x, _ = next(stream)
     distillation.teacher(x)
     assert int(distillation.teacher.teacher.rows) == 4 * len(job.splits.fit)
+
+
+def test_answers_to_mixtures_are_not_kept(tmp_path: Path) -> None:
+    job = _job(tmp_path, epochs=18, teacher_mixup=0.5)
+    distillation = distilled(job, Counted(), "finetune")
+    assert distillation is not None
+    assert distillation.mixup == 0.5
+    assert not isinstance(distillation.teacher, KnownAnswers)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"teacher_mixup": -1.0}, {"teacher_mixup": 1.0, "teacher_share": 0.0}]
+)
+def test_mixtures_need_a_teacher(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="teacher_mixup"):
+        replace(settings(), **wrong)

@@ -15,11 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from epigram.convert import bayesianize
-from epigram.data import TensorSet
 from epigram.errors import ConfigError
 from epigram.train import (
     BayesianLearner,
-    Distillation,
     EpochEnd,
     PlainLearner,
     ProgressLine,
@@ -153,45 +151,6 @@ def test_another_n_is_refused(tmp_path: Path, make_twin, fit_set) -> None:
 def test_a_network_without_kl_is_no_twin(make_net) -> None:
     with pytest.raises(ConfigError, match="without kl_nats"):
         BayesianLearner(make_net(), 10)
-
-
-def test_distillation_follows_the_teacher(tmp_path: Path, make_net, fit_set) -> None:
-    """With the teacher's share at 1 the labels do not matter, and the student becomes the teacher."""
-    teacher, student = make_net(1), make_net(2)
-    lies = TensorSet(fit_set.inputs, torch.zeros_like(fit_set.targets), "lies")
-    settings = _settings(epochs=40, learning_rate=0.03)
-    distillation = Distillation(teacher=teacher, share=1.0, temperature=2.0)
-    student[2].p = 0.0
-    fit(PlainLearner(student, distillation=distillation), lies, settings, folder=tmp_path, **QUIET)
-    with torch.no_grad():
-        asked, taught = (F.softmax(n.eval()(fit_set.inputs), 1) for n in (student, teacher))
-    assert (asked - taught).abs().mean() < 0.03
-    for wrong in ({"share": 1.5}, {"temperature": 0.0}):
-        with pytest.raises(ConfigError, match="Distillation"):
-            Distillation(teacher=teacher, **wrong)
-
-
-class Negating(nn.Module):
-    """A network of the negated input, which it may negate in place."""
-
-    def __init__(self, net: nn.Module, *, in_place: bool) -> None:
-        super().__init__()
-        self.net, self.in_place = net, in_place
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x.neg_() if self.in_place else -x)
-
-
-def test_a_student_and_a_teacher_may_change_their_input_in_place(make_net, fit_set) -> None:
-    losses = []
-    for in_place in (False, True):
-        teacher, student = (Negating(make_net(seed), in_place=in_place) for seed in (1, 2))
-        student.net[2].p = 0.0
-        learner = PlainLearner(student, distillation=Distillation(teacher=teacher, share=0.5))
-        loss = learner.loss(fit_set.inputs.clone(), fit_set.targets, kl_weight=1.0).loss
-        loss.backward()
-        losses.append(loss.item())
-    assert losses[0] == losses[1]
 
 
 def test_bf16_runs_the_network_in_bf16_and_the_loss_in_fp32(

@@ -49,6 +49,7 @@ class CompressSettings:
         steer: how the floor moves the weight of the complexity in both passes.
         teacher_share: the plain network's part in the loss of fine-tuning and of the bits pass, 0 to 1.
         teacher_temperature: what softens its answers and the small network's.
+        teacher_mixup: alpha of Beta(alpha, alpha), by which pairs of inputs are mixed where the teacher answers; 0 = none.
         quantize: the exchange rate between bits and precision.
         fall_back: where the small network misses the floor, take a larger file that holds it: one of finer steps, or the
             plain network's own weights, coded.
@@ -83,6 +84,7 @@ class CompressSettings:
     )
     teacher_share: float = 0.9
     teacher_temperature: float = 2.0
+    teacher_mixup: float = 0.0
     quantize: QuantizeSettings = field(default_factory=QuantizeSettings)
     fall_back: bool = True
     profile: Literal["bare", "named"] = "bare"
@@ -98,6 +100,15 @@ class CompressSettings:
             raise ConfigError(
                 f"CompressSettings.teacher_temperature: got {self.teacher_temperature}, expected a "
                 "number > 0"
+            )
+        if not 0.0 <= self.teacher_mixup < math.inf:
+            raise ConfigError(
+                f"CompressSettings.teacher_mixup: got {self.teacher_mixup}, expected a number >= 0"
+            )
+        if self.teacher_mixup and not self.teacher_share:
+            raise ConfigError(
+                f"CompressSettings.teacher_mixup: got {self.teacher_mixup} with a teacher_share of 0, expected a "
+                "teacher; give it a share, or set teacher_mixup to 0"
             )
         if self.profile not in ("bare", "named"):
             raise ConfigError(

@@ -31,9 +31,11 @@ def distilled(job: Job, teacher: nn.Module, stage: Stage) -> Distillation | None
     if settings.channels_last:
         placed = placed.to(memory_format=torch.channels_last)
     augment = job.augment(stage)
-    if _come_again(job, teacher, augment, settings.epochs):
+    mixup = job.settings.teacher_mixup
+    if not mixup and _come_again(job, teacher, augment, settings.epochs):
         placed = KnownAnswers(placed, partial(_all_inputs, job, augment))
-    return Distillation(teacher=placed, share=share, temperature=job.settings.teacher_temperature)
+    temperature = job.settings.teacher_temperature
+    return Distillation(teacher=placed, share=share, temperature=temperature, mixup=mixup)
 
 
 def _settings(job: Job, stage: Stage) -> TrainSettings:

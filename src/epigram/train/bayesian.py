@@ -13,15 +13,8 @@ from torch import Tensor, nn
 
 from epigram.errors import ConfigError
 from epigram.objective import ELBO, kl_in_fp32
-from epigram.train.distillation import Distillation
-from epigram.train.learner import (
-    EpochCallback,
-    EpochEnd,
-    LossFn,
-    StepLoss,
-    count_correct,
-    widened,
-)
+from epigram.train.distillation import Distillation, likelihood
+from epigram.train.learner import EpochCallback, EpochEnd, LossFn, StepLoss
 from epigram.train.optimizers import ParameterGroup, slice_optimizer_state_
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -107,15 +100,11 @@ class BayesianLearner:
         return [{"params": by_role[role], "role": role} for role in sorted(by_role)]
 
     def loss(self, x: Tensor, y: Tensor, *, kl_weight: float) -> StepLoss:
-        own = x if self.distillation is None else x.clone()  # forward may change its input in place
-        outputs = widened(self.module(own))
-        nll = self.loss_fn(outputs, y)
-        likelihood = nll if self.distillation is None else self.distillation.mix(nll, outputs, x)
+        asked = likelihood(self.module, x, y, loss_fn=self.loss_fn, distillation=self.distillation)
         kl_nats = kl_in_fp32(self.twin)
         self.elbo.kl_weight = kl_weight * self.kl_multiplier
-        loss = self.elbo.combine(likelihood, kl_nats)
-        correct = count_correct(outputs, y)
-        return StepLoss(loss, nll.detach(), kl_nats.detach(), correct, self.elbo.kl_weight)
+        loss = self.elbo.combine(asked.loss, kl_nats)
+        return StepLoss(loss, asked.nll, kl_nats.detach(), asked.correct, self.elbo.kl_weight)
 
     def after_step(self, *, clamp: bool) -> None:
         if clamp:

@@ -8,15 +8,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from epigram.train.distillation import Distillation
-from epigram.train.learner import (
-    EpochCallback,
-    EpochEnd,
-    LossFn,
-    StepLoss,
-    count_correct,
-    widened,
-)
+from epigram.train.distillation import Distillation, likelihood
+from epigram.train.learner import EpochCallback, EpochEnd, LossFn, StepLoss
 from epigram.train.optimizers import ParameterGroup
 
 
@@ -49,11 +42,8 @@ class PlainLearner:
 
     def loss(self, x: Tensor, y: Tensor, *, kl_weight: float) -> StepLoss:
         del kl_weight
-        own = x if self.distillation is None else x.clone()  # forward may change its input in place
-        outputs = widened(self.module(own))
-        nll = self.loss_fn(outputs, y)
-        loss = nll if self.distillation is None else self.distillation.mix(nll, outputs, x)
-        return StepLoss(loss, nll.detach(), None, count_correct(outputs, y))
+        asked = likelihood(self.module, x, y, loss_fn=self.loss_fn, distillation=self.distillation)
+        return StepLoss(asked.loss, asked.nll, None, asked.correct)
 
     def after_step(self, *, clamp: bool) -> None:
         """Nothing to bound."""

@@ -99,7 +99,7 @@ def bayesianize(
         deterministic=choice.deterministic,
         unscaled=unscaled,
         normalised=_normalised(structure, choice),
-        example=kept_example(inputs),
+        example=kept_example(model, inputs),
         examples_at=calls.examples_at,
     )
     return twin.to(first.device).train(model.training)

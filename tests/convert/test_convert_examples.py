@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from epigram.convert import bayesianize
 from epigram.errors import UnsupportedModelError
-from epigram.structure import OnFailure
+from epigram.structure import OnFailure, mask_units
 
 X = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
 
@@ -200,3 +200,32 @@ def test_a_complex_layer_may_stay_as_it_is() -> None:
     twin = bayesianize(Complex(), X, ignored_layers=["a"])
     assert {name: kept[0] for name, kept in twin.units_kept().items()} == {"a": 8, "b": 7}
     twin.train()(X).sum().backward()
+
+
+class Graph(nn.Module):
+    """Its rows are nodes, and two of them have no place in an adjacency of seven."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.o = nn.Linear(5, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        y: Tensor = self.o(adjacency @ F.relu(self.a(x)))
+        return y
+
+
+def test_a_twin_over_a_dense_adjacency_shrinks_and_trains() -> None:
+    x, adjacency = draw(7, 5).double(), torch.rand(7, 7).double().round() + torch.eye(7)
+    twin = bayesianize(Graph().double(), (x, adjacency)).eval()
+    assert twin.example is not None
+    assert [tuple(t.shape) for t in twin.example] == [(7, 5), (7, 7)]
+    keep = {"a": torch.arange(8).numpy() > 2}
+    expected = mask_units(twin.plain(), twin.structure, keep)(x, adjacency)
+    twin.shrink_(keep)
+    torch.testing.assert_close(twin(x, adjacency), expected)
+    torch.testing.assert_close(twin.plain()(x, adjacency), expected)
+    twin.train()(x, adjacency).sum().backward()
+
+
+def test_two_examples_are_kept_where_they_are_enough() -> None:
+    assert bayesianize(Layers(), X).example[0].shape == (2, 5)  # type: ignore[index]

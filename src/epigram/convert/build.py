@@ -43,6 +43,9 @@ def bayesianize(
 ) -> Twin:
     """The variational twin of a network, its weights kept: in ``eval()`` it computes the same.
 
+    Each of its modules is in the mode of the network's (a frozen normalisation in ``eval()``), until
+    ``train()`` or ``eval()`` of the twin sets all of them, as torch's do.
+
     Args:
         model: an ordinary network; it is not changed.
         example_inputs: what it is called with, a batch of at least one example.
@@ -99,10 +102,11 @@ def bayesianize(
         deterministic=choice.deterministic,
         unscaled=unscaled,
         normalised=_normalised(structure, choice),
-        example=kept_example(inputs),
+        example=kept_example(model, inputs),
         examples_at=calls.examples_at,
     )
-    return twin.to(first.device).train(model.training)
+    _take_mode_(twin, model)
+    return twin.to(first.device)
 
 
 def convertible_layers(model: nn.Module, ignored: Ignored = ()) -> list[str]:
@@ -140,8 +144,14 @@ def _converted(
         if name in positions:
             inputs = layer.weight_mean.shape[layer.input_axis]
             index = torch.arange(inputs, device=layer.weight_mean.device)
-            new[plain] = GatheredReader(layer, index, inputs)
+            new[plain] = GatheredReader(layer, index, inputs).train(layer.training)
     return with_replaced(network, new)
+
+
+def _take_mode_(twin: Twin, model: nn.Module) -> None:
+    """Put what only the twin has in the network's mode; what stands in for its modules has theirs."""
+    twin.training = model.training
+    twin.scales.train(model.training)
 
 
 def _tell_example_axes_(network: nn.Module, calls: Calls) -> None:

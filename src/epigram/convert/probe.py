@@ -150,6 +150,20 @@ class _Watch(EveryFunction):
         return result
 
 
-def kept_example(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """At most two examples of the batch, in tensors of their own."""
-    return fresh(first_examples(inputs))
+def kept_example(model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """At most two examples of the batch, in tensors of their own; all of it where the network needs that.
+
+    Rows need not be examples: a graph with fewer of its nodes no longer fits all of its adjacency.
+    """
+    short = first_examples(inputs)
+    return fresh(short if short is inputs or _runs(model, short) else inputs)
+
+
+def _runs(model: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    network = copied(model)
+    try:
+        with evaluating(network), without_fast_path():
+            network(*fresh(inputs))
+    except Exception:  # noqa: BLE001 - forward is the user's, it may raise anything
+        return False
+    return True

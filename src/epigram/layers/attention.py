@@ -88,6 +88,7 @@ class VariationalMultiheadAttention(nn.Module):
         )
         self.joint_bias = copied
         self.train(plain.training)
+        self.out_proj.train(plain.out_proj.training)
 
     @property
     def in_proj_bias(self) -> Tensor | None:
@@ -224,7 +225,8 @@ class VariationalMultiheadAttention(nn.Module):
             bias = self.joint_bias
             tensors["in_proj_bias"] = nn.Parameter(bias.clone(), bias.requires_grad)
         out = self.out_proj.plain()
-        plain = self._shell.filled(tensors, modules={"out_proj": out}).train(self.training)
+        plain = self._shell.filled(tensors, modules={"out_proj": out})
+        plain.training = self.training
         assert isinstance(plain, nn.MultiheadAttention)
         fit_attention_(plain, "attention")
         return plain

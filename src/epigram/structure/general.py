@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,6 +20,7 @@ from epigram.structure.copying import WithoutGraph, copied, fresh
 from epigram.structure.drawn import says_little, ways_to_draw
 from epigram.structure.softmax import one_place_only
 from epigram.structure.trace import check_call, evaluating, named_tensors
+from epigram.structure.weights import PLACES, draw_weights_
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -123,25 +123,38 @@ def in_general_position(
 ) -> tuple[nn.Module, tuple[Any, ...]]:
     """A copy with random weights, and random inputs of the same shapes where it accepts them.
 
+    Where it puts out no numbers then (the root of a parameter), its weights keep their signs, or are near
+    what they are.
+
     Raises:
         UnsupportedModelError: it cannot be copied, or does not run with random weights.
     """
     generator = torch.Generator().manual_seed(_SEED)
-    network = copied(model).requires_grad_(False)
-    for module in network.modules():
-        _randomise_(module, generator)
-    ways = ways_to_draw(network, inputs, generator)
+    first: tuple[nn.Module, tuple[Any, ...]] | None = None
+    for place in PLACES:
+        network = copied(model).requires_grad_(False)
+        draw_weights_(network, place, generator)
+        ways = ways_to_draw(network, inputs, generator)
+        found = _that_runs(network, ways)
+        if found is not None:
+            return found
+        first = first or (network, ways[-1])
+    assert first is not None
+    check_call(*first, how="with random weights, as removals are tried, ")
+    return first
+
+
+def _that_runs(
+    network: nn.Module, ways: list[tuple[Any, ...]]
+) -> tuple[nn.Module, tuple[Any, ...]] | None:
+    """The network, in double precision where possible, and the first of the inputs on which it puts out numbers."""
     if sum(parameter.numel() for parameter in network.parameters()) <= _LARGE:
         with contextlib.suppress(TypeError, RuntimeError):  # some devices have no double precision
             double = copied(network).double()
             for given in map(doubled, ways):
                 if _runs(double, given):
                     return double, given
-    for given in ways:
-        if _runs(network, given):
-            return network, given
-    check_call(network, inputs, how="with random weights, as removals are tried, ")
-    return network, inputs
+    return next(((network, given) for given in ways if _runs(network, given)), None)
 
 
 def lighter(
@@ -208,23 +221,6 @@ def _half_as_long(value: Any) -> Any:
     sequence = isinstance(value, torch.Tensor) and value.dim() in (2, 3)
     long = sequence and value.shape[1] >= 2 * _LEAST_LENGTH and not value.is_floating_point()
     return value[:, : value.shape[1] // 2].contiguous() if long else value
-
-
-def _randomise_(module: nn.Module, generator: torch.Generator) -> None:
-    for name, parameter in module.named_parameters(recurse=False):
-        if not parameter.is_floating_point():
-            continue
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() > 1:
-            values = noise * (2.0 * parameter.shape[0] / max(1, parameter.numel())) ** 0.5
-        else:
-            values = 0.3 * noise + (1.0 if name == "weight" else 0.0)
-        parameter.data.copy_(values)
-    if isinstance(module, _NormBase) and module.running_mean is not None:
-        module.running_mean.copy_(0.3 * torch.randn(module.running_mean.shape, generator=generator))
-        if module.running_var is not None:
-            spread = torch.rand(module.running_var.shape, generator=generator)
-            module.running_var.copy_(0.5 + spread)
 
 
 def doubled(inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -96,3 +96,22 @@ def test_weights_are_drawn_where_they_should_be() -> None:
             assert (weight != before).all()
             if place == "near":
                 assert bool(((weight - before).abs() <= 0.6 * before.abs() + 0.2).all())
+
+
+class Growing(nn.Module):
+    """A branch that depends on the width, and counts nothing as long as its coefficient is 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(3, 8), nn.Linear(8, 2), nn.Linear(8, 2)
+        self.register_buffer("alpha", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.a(x))
+        return self.b(h) + self.alpha * self.c(h / h.shape[1] ** 0.5)
+
+
+def test_a_coefficient_that_is_nothing_yet_hides_nothing() -> None:
+    structure = analyse(Growing().double(), X)
+    assert not structure.groups
+    assert "differs by" in structure.left_whole[0].reason

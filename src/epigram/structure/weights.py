@@ -24,13 +24,15 @@ _NEAR = 0.1
 
 
 def draw_weights_(network: nn.Module, place: Place, generator: torch.Generator) -> None:
-    """Give a network random weights and running statistics, in place."""
+    """Give a network random weights, and numbers in place of zeros among its buffers, in place."""
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.is_floating_point():
                 noise = torch.randn(parameter.shape, generator=generator)
                 drawn = _scaled(noise, name).to(parameter)
                 parameter.data.copy_(_placed(drawn, noise.to(parameter), parameter.data, place))
+        for buffer in module.buffers(recurse=False):
+            _draw_zeros_(buffer, generator)
         _draw_statistics_(module, generator)
 
 
@@ -49,6 +51,12 @@ def _placed(drawn: Tensor, noise: Tensor, given: Tensor, place: Place) -> Tensor
     if place == "of its sign":
         return torch.where(given < 0, -drawn.abs(), drawn.abs())
     return torch.where(given == 0, _NEAR * drawn, given * (1.0 + _NEAR * noise))
+
+
+def _draw_zeros_(buffer: Tensor, generator: torch.Generator) -> None:
+    """What is nothing yet (a coefficient that grows in training, a running mean) would hide what it is a factor of."""
+    if buffer.is_floating_point() and not bool(buffer.any()):
+        buffer.copy_(0.3 * torch.randn(buffer.shape, generator=generator).abs())
 
 
 def _draw_statistics_(module: nn.Module, generator: torch.Generator) -> None:

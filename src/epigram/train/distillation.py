@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +80,7 @@ class Distillation:
         )
         return (1.0 - self.share) * nll + self.share * self.temperature**2 * divergence
 
-    def mixed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+    def mixed(self, x: Any, y: Tensor) -> tuple[Any, Tensor, float]:
         """The batch mixed with itself, the labels of what is mixed in, and the first ones' part: the larger one.
 
         Raises:

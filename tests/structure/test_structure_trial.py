@@ -153,6 +153,13 @@ def test_what_a_hollow_network_says_changes_no_structure(
     assert {x.where for x in found.left_whole} == {x.where for x in alone.left_whole}
 
 
+class SplitsInTwo(nn.Module):
+    """A shape written as a literal, which cannot follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, 2, 3)
+
+
 @pytest.mark.usefixtures("every_network_hollow")
 def test_what_fails_for_its_shapes_costs_no_forward_pass(monkeypatch: pytest.MonkeyPatch):
     passes = []
@@ -165,7 +172,7 @@ def test_what_fails_for_its_shapes_costs_no_forward_pass(monkeypatch: pytest.Mon
     monkeypatch.setattr(removals, "outputs_of", counted)
     network = nn.Sequential(
         nn.Linear(8, 6),
-        *(nn.Sequential(nn.Unflatten(1, (2, 3)), nn.Flatten(), nn.Linear(6, 6)) for _ in range(5)),
+        *(nn.Sequential(SplitsInTwo(), nn.Flatten(), nn.Linear(6, 6)) for _ in range(5)),
         nn.Linear(6, 4),
         nn.ReLU(),
         nn.Linear(4, 2),

@@ -13,6 +13,8 @@ from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from epigram.records import Attribute
 from epigram.structure.copying import fresh
 from epigram.structure.grouping import owners
@@ -23,7 +25,7 @@ from epigram.structure.trace import evaluating
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from epigram.records import Group, Structure
     from epigram.structure.propagate import Propagation
@@ -57,7 +59,8 @@ def choices(network: nn.Module, found: Sequence[Attribute]) -> Iterator[list[Att
     """Subsets to try, small ones first: none; one kind; two kinds; all but one kind; all.
 
     A kind is the same number of every module of a class, following in the same way. The entries of a
-    tuple are of one kind. Then all of them once more, with modules that become narrow.
+    tuple are of one kind, but for those of a shape (``nn.Unflatten``), of which one counts the units. Then
+    all of them once more, with modules that become narrow.
     """
     subsets = list(_subsets(network, found))
     yield from subsets
@@ -78,7 +81,8 @@ def _subsets(network: nn.Module, found: Sequence[Attribute]) -> Iterator[list[At
     kinds: dict[tuple[Any, ...], list[Attribute]] = defaultdict(list)
     for attribute in found:
         module = type(network.get_submodule(attribute.module))
-        kept = attribute_of(attribute.name)
+        is_shape = issubclass(module, nn.Unflatten)
+        kept = attribute.name if is_shape else attribute_of(attribute.name)
         counts = tuple(count for _, count in attribute.per_unit)
         single = (attribute.base, counts) if kept == attribute.name else ()
         kinds[module, kept, *single].append(attribute)

@@ -1,13 +1,15 @@
 """The whole numbers that modules keep beside their tensors, by name.
 
 ``num_heads`` is an attribute, ``split_sizes[1]`` an entry of one that is a tuple or a list. Those of
-torch's own layers (strides, shapes) repeat what their tensors say and are not counted among the latter.
+torch's own layers (strides, shapes) repeat what their tensors say and are not counted among the latter, but
+for the shape of an ``nn.Unflatten``, which has no tensors.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def numbers_of(module: nn.Module) -> dict[str, int]:
     """
     held: Mapping[str, Any] = vars(module)
     found = {name: value for name, value in held.items() if type(value) is int}
-    if is_of_torch(module):
+    if is_of_torch(module) and not isinstance(module, nn.Unflatten):
         return found
     for name, value in held.items():
         if _are_numbers(value):
@@ -66,7 +68,7 @@ def _place(name: str) -> int | None:
 
 
 def _are_numbers(value: Any) -> bool:
-    if type(value) not in (tuple, list):  # a subclass may not be built from its entries
+    if type(value) not in (tuple, list, torch.Size):  # a subclass may not be built from its entries
         return False
     return 0 < len(value) <= _MOST_ENTRIES and all(type(entry) is int for entry in value)
 

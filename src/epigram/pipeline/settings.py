@@ -105,11 +105,6 @@ class CompressSettings:
             raise ConfigError(
                 f"CompressSettings.teacher_mixup: got {self.teacher_mixup}, expected a number >= 0"
             )
-        if self.teacher_mixup and not self.teacher_share:
-            raise ConfigError(
-                f"CompressSettings.teacher_mixup: got {self.teacher_mixup} with a teacher_share of 0, expected a "
-                "teacher; give it a share, or set teacher_mixup to 0"
-            )
         if self.profile not in ("bare", "named"):
             raise ConfigError(
                 f"CompressSettings.profile: got {self.profile!r}, expected 'bare' or 'named'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -79,14 +79,38 @@ def pad(call: Call) -> Value:
 
 
 def divide(call: Call) -> Value:
-    """So many parts of one size: what is first in each of them goes together, and so on."""
+    """So many parts of one size: what is first in each of them goes together, and so on.
+
+    Unless they meet again as they were: then it does not matter where the borders are.
+    """
     parts = move(call)
-    if not isinstance(parts, list) or not all(isinstance(p, torch.Tensor) for p in parts):
-        return parts
-    for part in parts[1:]:
-        if part.shape == parts[0].shape:
-            call.space.unite(parts[0], part, call.cause("it is cut into parts of one size"))
+    labels = (
+        [part for part in parts if isinstance(part, torch.Tensor)]
+        if isinstance(parts, list)
+        else []
+    )
+    if not _meet_again(call.node):
+        for part in labels[1:]:
+            if part.shape == labels[0].shape:
+                call.space.unite(labels[0], part, call.cause("it is cut into parts of one size"))
     return parts
+
+
+def _meet_again(parts: Node) -> bool:
+    """Are all parts put together in their order, each but for what happens to it alone?"""
+    ends = [_alone(part) for part in sorted(parts.users, key=lambda part: cast(int, part.args[1]))]
+    last = next(iter(ends[0].users), None) if ends else None
+    return last is not None and bool(last.args) and list(last.args[:1]) == [ends]
+
+
+def _alone(node: Node) -> Node:
+    """The last node that has nothing else to do with than this one."""
+    while len(node.users) == 1:
+        (user,) = node.users
+        if len(user.all_input_nodes) > 1:
+            break
+        node = user
+    return node
 
 
 def shuffle(call: Call) -> Value:
